@@ -1,15 +1,18 @@
-"""Sequences: entities in texts, and answers to questions, by an encoder of English sentences.
+"""Sequences: entities in texts, and answers to questions, by an encoder of English sentences; dates, and what is said.
 
 python benchmarks/sequences.py --root data
 
-What speech is trained with was chosen on a tenth of the training recordings; all else was set before it was run.
+What speech is trained with was chosen on a tenth of the training recordings, and what dates are on others than those
+of training and test; all else was set before it was run.
 Each trained figure stands beside one that learns little: the names that training had, the passage that has most words
-in common with the question.
+in common with the question, the date of the training text that is the most alike.
 """
 
 from __future__ import annotations
 
+import datetime
 import io
+import random
 import re
 import time
 import zipfile
@@ -20,24 +23,37 @@ from typing import Any
 
 import numpy as np
 import torch
+from babel.dates import format_date
 from domains import InTurns, main
 from embeddings import QUIET
+from rapidfuzz import process
 from rapidfuzz.distance import Levenshtein
 
 from quickstudy import DataModule, Trainer
 from quickstudy.audio import SpeechRecognition, SpeechRecognitionData
 from quickstudy.batches import fold, stack
-from quickstudy.functional.intervals import mean_interval
+from quickstudy.functional.intervals import mean_interval, proportion_interval
 from quickstudy.functional.quotations import agreement
 from quickstudy.kinds.entities import entities_of, in_iob2
 from quickstudy.kinds.metrics import Found
 from quickstudy.nets.transformers_bridge import TransformersEncoder
-from quickstudy.text import QuestionAnswering, QuestionAnsweringData, TokenClassificationData, TokenClassifier
+from quickstudy.text import (
+    QuestionAnswering,
+    QuestionAnsweringData,
+    TokenClassificationData,
+    TokenClassifier,
+    Translation,
+    TranslationData,
+)
 from quickstudy.text.conll import conll_texts
 from quickstudy.text.squad import squad_questions
 
 BACKBONE, BATCH, LENGTH = "minilm", 8, 256
 RATE, OUT = 8_000, "lucas"
+LOCALES, FORMATS = ("en", "de", "fr", "es"), ("full", "long", "medium")
+DATES, UNSEEN, DATES_AT_ONCE = 44_800, 500, 64
+OF_DATES: dict[str, Any] = {"dropout": 0.0}
+DATES_RATE = 4e-3
 Recording = tuple[str, str, Any]
 """A speaker, a digit, and samples."""
 _WORD = re.compile(r"\w+|[^\w\s]")
@@ -243,6 +259,135 @@ def step(root: Path) -> dict[str, Any]:
     }
 
 
+# ---- dates
+
+
+def said(count: int, seed: int) -> tuple[list[str], list[str]]:
+    """Return different days of two centuries as four languages say them, by the CLDR, and as ISO 8601 does."""
+    draw, first = random.Random(seed), datetime.date(1900, 1, 1)
+    days = [first + datetime.timedelta(days=number) for number in draw.sample(range(200 * 365), count)]
+    texts = [format_date(day, draw.choice(FORMATS), locale=draw.choice(LOCALES)) for day in days]
+    return texts, [day.isoformat() for day in days]
+
+
+def of_dates() -> TranslationData:
+    """Return days to learn from and others to test on; those between chose the settings."""
+    texts, targets = said(UNSEEN + DATES + UNSEEN, 0)
+    return TranslationData.from_lists(
+        train_texts=texts[UNSEEN:-UNSEEN],
+        train_targets=targets[UNSEEN:-UNSEEN],
+        test_texts=texts[:UNSEEN],
+        test_targets=targets[:UNSEEN],
+        batch_size=DATES_AT_ONCE,
+        vocabulary_size=300,
+    )
+
+
+def plain_dates(data: TranslationData, model: Translation) -> dict[str, Any]:
+    """Learn the same batches in a plain loop of transformers' own model, from other weights, and write by it."""
+    import transformers
+
+    torch.manual_seed(1)
+    config = model.encoder.backbone.options["config"]
+    twin = transformers.T5ForConditionalGeneration(transformers.T5Config(**config)).train()
+    began = time.process_time()
+    loader = data.batch_loader("train", kind=model.kind)
+    optimizer = torch.optim.AdamW(twin.parameters(), lr=DATES_RATE / 25, weight_decay=1e-2)
+    rates = torch.optim.lr_scheduler.OneCycleLR(optimizer, DATES_RATE, total_steps=len(loader), pct_start=0.1)
+    for batch in loader:
+        optimizer.zero_grad()
+        twin(**asked_of(batch["input"], batch["target"])).loss.backward()
+        optimizer.step()
+        rates.step()
+    seconds = round(time.process_time() - began, 1)
+    twin.eval()
+    right = []
+    for batch in data.batch_loader("test", kind=model.kind):
+        inputs, targets = batch["input"], batch["target"]
+        written = twin.generate(
+            input_ids=inputs["ids"], attention_mask=inputs["mask"].long(), max_new_tokens=model.kind.longest
+        )
+        whole = torch.nn.functional.pad(written[:, 1:], (0, model.kind.longest))[:, : targets["tokens"].shape[1]]
+        right += ((whole == targets["tokens"]) | ~targets["mask"]).all(1).tolist()
+    rate, half = proportion_interval(sum(right), len(right))
+    figures = {"exact_match": round(100 * rate, 2), "exact_match_ci95": round(100 * half, 2)}
+    return {**figures, "train_cpu_seconds": seconds}
+
+
+def asked_of(inputs: Any, targets: Any) -> dict[str, Any]:
+    """Return a batch as transformers takes it."""
+    labels = targets["tokens"].masked_fill(~targets["mask"], -100)
+    return {"input_ids": inputs["ids"], "attention_mask": inputs["mask"].long(), "labels": labels}
+
+
+def dates(root: Path) -> dict[str, Any]:
+    """Learn to write dates in four languages as ISO 8601, from nothing, and test on days that were not seen."""
+    data = of_dates()
+    torch.manual_seed(0)
+    model = Translation(backbone_kwargs=OF_DATES, **schedule(DATES // DATES_AT_ONCE, DATES_RATE))
+    seconds = trained(model, data, 1)
+    train, test = data.table("train"), data.table("test")
+    assert train is not None and test is not None
+    iso = [said(UNSEEN + DATES + UNSEEN, 0)[1][part] for part in (slice(UNSEEN, -UNSEEN), slice(UNSEEN))]
+    alike = Levenshtein.normalized_similarity
+    nearest = [process.extractOne(text, train.inputs, scorer=alike)[2] for text in test.inputs]
+    right = sum(iso[0][row] == true for row, true in zip(nearest, iso[1], strict=True))
+    rate, half = proportion_interval(right, UNSEEN)
+    return {
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "trained": {**tested(model, data), "train_cpu_seconds": seconds},
+        "plain transformers": plain_dates(data, model),
+        "date of the most similar training text": {
+            "exact_match": round(100 * rate, 2),
+            "exact_match_ci95": round(100 * half, 2),
+        },
+    }
+
+
+def dates_step(root: Path) -> dict[str, Any]:
+    """Time steps of training on dates against a plain loop of transformers' own model, in turns, from tokens."""
+    import transformers
+
+    data = of_dates()
+    few = TranslationData(data.table("train").select(np.arange(2048)), batch_size=DATES_AT_ONCE, vocabulary_size=300)
+    model = Translation(backbone_kwargs=OF_DATES)
+    model.meet(few, "fit")
+    table = model.kind.fitting(few.table("train"))
+    assert table.annotations is not None
+    began = time.process_time()
+    inputs = [few.modality(table.inputs[row]) for row in range(len(table))]
+    targets = [table.annotations.target(row, example) for row, example in enumerate(inputs)]
+    reading = (time.process_time() - began) / len(inputs)
+    config = model.encoder.backbone.options["config"]
+
+    def plain() -> Iterator[None]:
+        twin = transformers.T5ForConditionalGeneration(transformers.T5Config(**config)).train()
+        optimizer = torch.optim.AdamW(twin.parameters(), lr=1e-3)
+        while True:
+            for rows in torch.randperm(len(inputs)).split(DATES_AT_ONCE):
+                batch = [stack([part[row] for row in rows.tolist()]) for part in (inputs, targets)]
+                optimizer.zero_grad()
+                twin(**asked_of(*batch)).loss.backward()
+                optimizer.step()
+                yield
+
+    ratios, ours = list[float](), list[float]()
+    for seed in range(3):
+        torch.manual_seed(seed)
+        model = Translation(backbone_kwargs=OF_DATES, optimizer="AdamW", learning_rate=1e-3)
+        turns = InTurns(plain())
+        Trainer(max_epochs=2, callbacks=[turns], **QUIET).fit(model, datamodule=few)
+        ratios.append(turns.ratio)
+        ours.append(turns.step)
+    middle, half = mean_interval(torch.tensor(ratios))
+    return {
+        "batch size": DATES_AT_ONCE,
+        "milliseconds of a step": round(1000 * float(np.median(ours)), 1),
+        "time of quickstudy / plain transformers": {"mean": round(float(middle), 3), "ci95": round(float(half), 3)},
+        "share of reading": round(DATES_AT_ONCE * reading / float(np.median(ours)), 4),
+    }
+
+
 # ---- speech
 
 
@@ -351,6 +496,8 @@ MEASUREMENTS = {
     "entities": entities,
     "answers": answers,
     "step": step,
+    "dates": dates,
+    "dates_step": dates_step,
     "speech": speech,
     "speech_longer": speech_longer,
 }

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from quickstudy import DataError
+from quickstudy.errors import DataWarning
 from quickstudy.image import InstanceSegmentationData, ObjectDetectionData
 from quickstudy.image.modality import Picture
 
@@ -92,6 +93,19 @@ def test_a_row_for_each_box_makes_a_picture_of_its_rows(folder: Path) -> None:
 def test_bad_rows_are_named_with_what_to_do(folder: Path, rows: Any, options: dict[str, Any], told: str) -> None:
     with pytest.raises(DataError, match=told):
         ObjectDetectionData.from_data_frame(train_data_frame=frame(rows), train_images_root=folder, **options)
+
+
+def test_pictures_of_which_something_is_not_told_are_left_out_on_request(folder: Path) -> None:
+    (folder / "e.png").write_bytes(b"rubbish")
+    rows = [*ROWS, ("c.png", 4, 5, 20, 25, ""), ("b.png", 4, "x", 20, 25, "cat"), ("", 4, 5, 20, 25, "cat")]
+    rows += [("d.png", 4, 5, 20, 25, "cat"), ("e.png", 4, 5, 20, 25, "cat")]
+    with pytest.warns(DataWarning, match=r"row 6: it names no picture, c.png: row 4 .*, b.png: row 5"):
+        data = ObjectDetectionData.from_data_frame(
+            train_data_frame=frame(rows), train_images_root=folder, on_error="skip"
+        )
+    with pytest.warns(DataWarning, match="skipped 2 of 3 train examples"):
+        assert objects(data) == {"a.png": EXPECTED["a.png"]}
+    assert {one.split(" of the ")[0] for one in data.skipped} >= {"row 6", "b.png", "c.png"}
 
 
 def test_columns_that_are_called_otherwise_are_asked_for(folder: Path) -> None:

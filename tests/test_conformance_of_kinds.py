@@ -102,7 +102,9 @@ def test_every_kind_is_among_the_cases() -> None:
         "region_detection",
         "semantic_segmentation",
         "style_transfer",
+        "summarization",
         "transcription",
+        "translation",
     }  # each has a test file of its own
     assert ours == checked | elsewhere
 

@@ -135,6 +135,17 @@ def test_long_contexts_are_read_in_windows(model: QuestionAnswering) -> None:
             assert context[start:end] == "New York"
 
 
+def test_questions_that_cannot_be_read_are_left_out() -> None:
+    made = QuestionAnsweringData.from_lists(
+        train_questions=["who?", "where?"],
+        train_contexts=["Anna", "Rome"],
+        train_answers=["Anna", "Oslo"],
+        on_error="skip",
+    )
+    with pytest.warns(DataWarning, match=r"skipped 1 of 2.*'Oslo' is not in its context"):
+        assert len(made.table("train") or ()) == 1
+
+
 def test_what_the_tokenizer_marks_is_no_answer() -> None:
     example = READS({"question": "who?", "context": "Anna"})
     assert example["windows"]["asked"].tolist() == [[True, *[False] * 5, *[True] * 4]]

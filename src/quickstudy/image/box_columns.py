@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 import os
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 from PIL import Image
 
 from quickstudy.data.annotations import Annotations
@@ -15,7 +17,7 @@ from quickstudy.data.frames import target_among
 from quickstudy.data.rows import columns_of
 from quickstudy.data.table import Inputs, Table
 from quickstudy.data.targets import label_of, missing
-from quickstudy.errors import DataError, brief, closest, few
+from quickstudy.errors import DataError, DataWarning, brief, closest, few
 from quickstudy.image.objects import Degenerate, Objects
 
 BoxFormat = Literal["corners", "size"]
@@ -53,6 +55,7 @@ def boxes_table(
     box_format: BoxFormat | None = None,
     degenerate: Degenerate = "raise",
     unlabelled: bool = False,
+    skip: bool = False,
 ) -> Table:
     """Return the pictures that a table names, each once, with their boxes.
 
@@ -68,6 +71,8 @@ def boxes_table(
         box_format: what they are; None: as they are called, and corners where that says nothing.
         degenerate: what becomes of boxes without area.
         unlabelled: whether the pictures alone are wanted.
+        skip: whether a picture is left out, with a warning, that lacks a number or the class of one of its boxes, as
+            what is not told of it would be learned as nothing; ``read`` then takes files that are not there.
 
     Raises:
         DataError: a column or a cell is missing, a picture is not there, or a box is none; the message has the row.
@@ -75,39 +80,50 @@ def boxes_table(
     columns = {str(name): cells.tolist() for name, cells in columns_of(frame).items()}
     names = list(columns)
     file = _named(names, input_field, "the pictures' files", "input_field", _FILES)
-    pictures = list(dict.fromkeys(columns[file]))
+    nameless = set(np.flatnonzero(missing(columns[file])).tolist()) if skip else set[int]()
+    skipped = {f"row {row}": "it names no picture" for row in sorted(nameless)}
+    pictures = list(dict.fromkeys(cell for row, cell in enumerate(columns[file]) if row not in nameless))
     if unlabelled:
-        return Table(read(pictures))
+        return Table(read(pictures), skipped=skipped)
     chosen, form = _box(names, box_fields, box_format)
     target = (
         str(target_field) if target_field is not None else target_among([one for one in names if one not in chosen])
     )
     target = _named(names, target, "the classes of boxes", "target_fields", ())
-    inputs = read(pictures)
-    sizes = [_size_of(inputs[row]) for row in range(len(pictures))]
-    objects = {
-        picture: Objects(f"'{Path(str(picture)).name}'", size, degenerate)
-        for picture, size in zip(pictures, sizes, strict=True)
-    }
     boxes = list(zip(*(columns[one] for one in chosen), strict=True))
     _check_form(boxes, chosen, form)
     gone = missing(columns[target]).tolist()
+    told: dict[Any, list[tuple[int, list[float]]]] = {picture: [] for picture in pictures}
     for row, (picture, box) in enumerate(zip(columns[file], boxes, strict=True)):
-        empty = [_empty(one) for one in box]
-        if all(empty):
+        if row in nameless or all(map(_empty, box)):
             continue
-        numbers = [_number(one) for one in box]
-        if None in numbers:
-            raise DataError(f"row {row} has the box {brief(box)} in {few(map(repr, chosen))}: four numbers are needed")
-        if gone[row]:
-            raise DataError(f"row {row} has a box and no class in column '{target}': say what it is")
-        left, top, right, bottom = (float(one) for one in numbers if one is not None)
-        if form == "size":
-            right, bottom = left + right, top + bottom
-        label = str(label_of(columns[target][row]))
-        objects[picture].add((left, top, right, bottom), label, f"the box in row {row}", corners=form == "corners")
-    labels = sorted({label for one in objects.values() for label in one.labels})
-    return Table(inputs, annotations=encode([one.told() for one in objects.values()], labels))
+        numbers = [number for number in map(_number, box) if number is not None]
+        why = ""
+        if len(numbers) < len(box):
+            why = f"row {row} has the box {brief(box)} in {few(map(repr, chosen))}: four numbers are needed"
+        elif gone[row]:
+            why = f"row {row} has a box and no class in column '{target}': say what it is"
+        if why and not skip:
+            raise DataError(f"{why}, or leave out such pictures, on_error='skip'")
+        if why:
+            skipped.setdefault(str(picture), why)
+        else:
+            told[picture].append((row, numbers))
+    pictures = [picture for picture in pictures if str(picture) not in skipped]
+    if skipped:
+        warnings.warn(f"left out {few(f'{name}: {why}' for name, why in skipped.items())}", DataWarning, 2)
+    inputs = read(pictures)
+    objects = []
+    for place, picture in enumerate(pictures):
+        own = Objects(f"'{Path(str(picture)).name}'", _size_of(inputs[place]), degenerate)
+        for row, (left, top, right, bottom) in told[picture]:
+            if form == "size":
+                right, bottom = left + right, top + bottom
+            label = str(label_of(columns[target][row]))
+            own.add((left, top, right, bottom), label, f"the box in row {row}", corners=form == "corners")
+        objects.append(own)
+    labels = sorted({label for one in objects for label in one.labels})
+    return Table(inputs, skipped=skipped, annotations=encode([one.told() for one in objects], labels))
 
 
 def _box(

@@ -32,7 +32,14 @@ if TYPE_CHECKING:
     from quickstudy.kinds.metrics import Figures
 
 
-_SPOKEN = {"f1": "F1", "map": "mAP", "mean_iou": "mean IoU", "wer": "word error rate"}
+_SPOKEN = {
+    "chrf": "chrF",
+    "f1": "F1",
+    "map": "mAP",
+    "mean_iou": "mean IoU",
+    "rouge_l": "ROUGE-L",
+    "wer": "word error rate",
+}
 
 
 class Score(NamedTuple):
@@ -166,6 +173,8 @@ class Kind(ABC):
     """By the name of a strategy its options, other than its own defaults, that suit such answers."""
     learned_by: ClassVar[str] = "quickstudy.predictor:Predictor"
     """What learns from a few examples, which stands above, and so is found by its name."""
+    task_of_parts: ClassVar[str] = ""
+    """Where a few examples teach classes of parts of inputs: the task whose data shows these, as commands call it."""
     shares: ClassVar[bool] = True
     """Whether a batch's gradient is the mean of its parts', weighed; else it depends on how processes share batches."""
 
@@ -334,6 +343,14 @@ class Kind(ABC):
         """Among how many answers there is to choose; 0 where there is no such choice, or it is not known."""
         return 0
 
+    def to_learn(self, annotations: Annotations) -> Annotations:
+        """Return targets as training learns by them, which may tell less than it is judged by; here the same.
+
+        Args:
+            annotations: as ``fitting`` returned them.
+        """
+        return annotations
+
     def fitting(self, table: Table) -> Table:
         """Return the same examples with targets as the head counts them.
 
@@ -356,6 +373,14 @@ class Kind(ABC):
             encoder: what it stands on.
             example: an input as the network is fed with it, with a leading axis of 1.
         """
+
+    def ready(self, encoder: Encoder) -> tuple[Self, nn.Module] | None:
+        """Return what the answers are of a head that came with the encoder's trained weights, and this head; else None.
+
+        Args:
+            encoder: as it was made.
+        """
+        return None
 
     def head_of(self, weights: Mapping[str, Tensor], encoder: Encoder, like: Batch | None) -> nn.Module:
         """Make the head that weights are of, to put them into it.
@@ -660,6 +685,8 @@ KINDS = Registry[type[Kind]](
     }
     | {
         "region_detection": "quickstudy.kinds.regions",
+        "summarization": "quickstudy.kinds.generation",
+        "translation": "quickstudy.kinds.generation",
         "semantic_segmentation": "quickstudy.kinds.semantic",
         "instance_segmentation": "quickstudy.kinds.instances",
         "keypoints": "quickstudy.kinds.instances",

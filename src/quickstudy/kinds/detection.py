@@ -39,6 +39,7 @@ from quickstudy.nets import Encoder
 from quickstudy.nets.batch_norm import statistics_kept
 from quickstudy.nets.detection_transformer import RtDetr
 from quickstudy.nets.detectors import BY_PICTURE, GROUPS, Detector, Found, check_classifier
+from quickstudy.nets.ready_detectors import DetectorMaps
 from quickstudy.nets.regions import of_regions
 
 MAP = Score("map", share=True)
@@ -59,7 +60,8 @@ class Detection(FoundObjects):
         num_classes: C; None: as ``class_names`` or the data say.
         class_names: names of the ids 0, 1, ... or by id, where labels are numbers; labels that are names need none.
         ignore: a label, or several, whose objects are left out.
-        detector: ``"retinanet"``, ``"fcos"``, ``"faster_rcnn"`` or ``"rt_detr"``, which needs transformers.
+        detector: ``"retinanet"``, ``"fcos"``, ``"faster_rcnn"``, ``"rt_detr"``, which needs transformers, or
+            ``"rf_detr"``, which has a backbone of its own.
         width: channels of the feature pyramid, or of the transformer.
         most: objects that are found in a picture at most.
         min_score: of objects that an answer has; figures go through all.
@@ -81,8 +83,9 @@ class Detection(FoundObjects):
     lacking: ClassVar[str] = "the data has no objects: give some, for instance by ObjectDetectionData.from_coco"
     placed: ClassVar[bool] = True
     of_backbone: ClassVar[Mapping[str, Any]] = {"features_only": True}
-    detectors: ClassVar[tuple[str, ...]] = ("retinanet", "fcos", "faster_rcnn", "rt_detr")
+    detectors: ClassVar[tuple[str, ...]] = ("retinanet", "fcos", "faster_rcnn", "rt_detr", "rf_detr")
     shown_by: ClassVar[str] = "prototypes"
+    task_of_parts: ClassVar[str] = "object_detection"
     usual_options: ClassVar[Mapping[str, Mapping[str, Any]]] = {"prototypes": {"k": 1}}
 
     detector: str = "retinanet"
@@ -125,12 +128,38 @@ class Detection(FoundObjects):
     # ---- the network
 
     def head(self, encoder: Encoder, example: Batch) -> nn.Module:
-        """Make the detector for the maps that the encoder makes of an example."""
+        """Make the detector for the maps that the encoder makes of an example, or take the one that has these maps."""
+        if (own := self._own_maps(encoder)) is not None:
+            return RtDetr.of_ready(own, self.classes, self.most)
+        if self.detector == "rf_detr":
+            raise ConfigError(
+                "detector='rf_detr' has a backbone of its own: name it, backbone='Roboflow/rf-detr-base', or the "
+                "folder of one; over other backbones take detector='rt_detr'"
+            )
         with torch.no_grad(), encoder.evaluating():
             maps = encoder.maps(example)
         side = example["pixels"].shape[-1]
         strides = [round(side / one.shape[-1]) for one in maps]
         return self._detector([one.shape[1] for one in maps], strides)
+
+    def ready(self, encoder: Encoder) -> tuple[Self, nn.Module] | None:
+        """Return the detector that has the encoder's maps, if it is trained, and its classes; see ``Kind.ready``."""
+        own = self._own_maps(encoder)
+        if own is None or not encoder.trained:
+            return None
+        kind = replace(self, classes=own.names, ids=own.names, codes=tuple(range(len(own.names))))
+        return kind, RtDetr.of_ready(own, own.names, self.most)
+
+    def head_of(self, weights: Mapping[str, Tensor], encoder: Encoder, like: Batch | None) -> nn.Module:
+        """Make the head that weights are of; one that has the encoder's maps knows their form. See ``Kind.head_of``."""
+        if self._own_maps(encoder) is not None:
+            return self.head(encoder, {})
+        return super().head_of(weights, encoder, like)
+
+    def _own_maps(self, encoder: Encoder) -> DetectorMaps | None:
+        """Return the encoder's network where it is that of such a detector of transformers."""
+        maps = encoder.backbone
+        return maps if isinstance(maps, DetectorMaps) and maps.detector == self.detector else None
 
     def _detector(self, channels: Sequence[int], strides: Sequence[int]) -> Detector | RtDetr:
         if self.detector == "rt_detr":

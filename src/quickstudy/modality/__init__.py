@@ -75,7 +75,7 @@ class Modality(ABC):
     learned: ClassVar[tuple[str, ...]] = ()
     """The fields that ``fitted`` fills in: a model keeps those that it was trained with."""
     of_elements: ClassVar[tuple[str, ...]] = ()
-    """The fields that matter where each element of an input is answered, as each point of a scene."""
+    """The fields that matter where each element of an input is answered, as each point of a scene, or a text is."""
     of_network: ClassVar[tuple[str, ...]] = ()
     """Further fields that a network depends on: one that tells how it reads is trained so, and one that was trained
     goes on so, where the data does not say otherwise."""

@@ -48,8 +48,8 @@ VOCABULARY_SIZE = 8192
 """Tokens that are learned at most."""
 Elements = Literal["", "words", "passage"]
 """What of a text is answered: words, a passage that answers a question, or it as a whole."""
-_LENGTH = 128
-"""Tokens of a text, where its tokenizer does not say."""
+_LENGTH, _WHOLE_LENGTH = 128, 512
+"""Tokens of a text, where its tokenizer does not say; of one of which a text is made, which its end may change."""
 _LEARNED_FROM = 100_000
 """Texts that a tokenizer is learned from at most."""
 _COUNTED = 2_000
@@ -57,7 +57,7 @@ _COUNTED = 2_000
 _SHOWN = 500
 """Characters of a text that are shown."""
 _BYTES = 256
-_PADDING = "[PAD]"
+_PADDING, _END = "[PAD]", "[END]"
 _NUMBER, _SIGNS = r"(?<!\w)-?\d+(?:[.,]\d+)*", r"[\w+#%$€£]"
 
 
@@ -78,6 +78,9 @@ class Text(Modality):
         elements: ``"words"``: each is answered, and a text is as ``elements.words_of`` says, whole, in as many windows
             as it needs; a list of words is a text, too. ``"passage"``: an input is ``{"question": ..., "context":
             ...}``, as ``elements.passages_of`` says. Empty: a text is answered as a whole.
+        rewritten: whether another text is made of each: a tokenizer that is learned then keeps capitals, takes numbers
+            digit by digit, and marks where a text ends.
+        prefix: what stands before each text, such as ``"summarize: "`` for T5, which was trained so.
         word_signs: what parts a text in words as the training texts were, where these were given so; see ``words``.
 
     Raises:
@@ -89,7 +92,7 @@ class Text(Modality):
     extensions = frozenset({".txt"})
     in_cells = True
     in_words = True
-    of_elements = ("elements",)
+    of_elements = ("elements", "rewritten")
     views = "dropout"
     learned = ("tokenizer", "word_signs")
     shown_as = "text/plain"
@@ -100,6 +103,8 @@ class Text(Modality):
     vocabulary_size: int = VOCABULARY_SIZE
     max_characters: int = MAX_CHARACTERS
     elements: Elements = ""
+    rewritten: bool = False
+    prefix: str = ""
     word_signs: tuple[str, ...] = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
@@ -125,11 +130,12 @@ class Text(Modality):
         text = self._read(item)
         if self.elements:
             return self._words(text, list(item) if _in_words(item) else None)
+        text = self.prefix + text
         if self.tokenizer:
             encoded = self._coder.encode(text)
             parts = [part.ids for part in (encoded, *encoded.overflowing)][: self.windows]
         else:  # 0 is what shorter texts are filled up with
-            parts = [[byte + 1 for byte in text.encode()[: self.max_length or _LENGTH]]]
+            parts = [[byte + 1 for byte in text.encode()[: self.max_length or self._length]]]
         if not parts[0]:
             raise DataError(f"{brief(text)} has no token that the tokenizer knows")
         read = [{"ids": torch.tensor(ids), "mask": torch.ones(len(ids), dtype=torch.bool)} for ids in parts]
@@ -259,7 +265,11 @@ class Text(Modality):
     @property
     def _coder(self) -> Any:
         """What takes texts apart."""
-        return _coder(self.tokenizer, self.max_length, self.windows > 1 or bool(self.elements))
+        return _coder(self.tokenizer, self.max_length, self.windows > 1 or bool(self.elements), length=self._length)
+
+    @property
+    def _length(self) -> int:
+        return _WHOLE_LENGTH if self.rewritten else _LENGTH
 
     # ---- learning
 
@@ -271,7 +281,8 @@ class Text(Modality):
             items = _Texts(inputs, _as_it_is).some(_LEARNED_FROM)
             made = replace(made, word_signs=signs_of(filter(_in_words, items)))
         if not self.tokenizer:
-            made = made.with_options({"tokenizer": _learned(texts.some(_LEARNED_FROM), self.vocabulary_size)})
+            some = texts.some(_LEARNED_FROM)
+            made = made.with_options({"tokenizer": _learned(some, self.vocabulary_size, self.rewritten)})
         made._tell(texts.some(_COUNTED))
         return made
 
@@ -392,11 +403,15 @@ class Text(Modality):
         """Return the tokenizer, and how many tokens a text has at most."""
         length = self._coder.truncation["max_length"] if self.tokenizer else _LENGTH
         windows = {"windows": self.windows, "overlap": _overlap(length)} if self.windows > 1 else {}
-        return {"tokenizer": self.tokenizer, "max_length": self.max_length or length, **windows}
+        before = {"prefix": self.prefix} if self.prefix else {}
+        return {"tokenizer": self.tokenizer, "max_length": self.max_length or length, **windows, **before}
 
     def for_backbone(self) -> dict[str, Any]:
-        """Return how many tokens there are, where that is more than networks have room for unless they are told."""
-        return {"vocabulary_size": self.count} if self.count > VOCABULARY_SIZE else {}
+        """Return how many tokens there are, where that is more than networks have room for unless they are told.
+
+        What writes chooses among all that it has room for, and so has room for no other.
+        """
+        return {"vocabulary_size": self.count} if self.count > VOCABULARY_SIZE or self.rewritten else {}
 
     @property
     def count(self) -> int:
@@ -478,7 +493,7 @@ def _warn(told: str) -> None:
 
 
 @lru_cache(maxsize=8)
-def _coder(tokenizer: str, max_length: int | None, overlaps: bool, whole: bool = False) -> Any:
+def _coder(tokenizer: str, max_length: int | None, overlaps: bool, whole: bool = False, length: int = _LENGTH) -> Any:
     """Return what takes texts apart, into parts that overlap or not; or not at all."""
     tokenizers: Any = require("tokenizers", extra="text")
     try:
@@ -489,7 +504,7 @@ def _coder(tokenizer: str, max_length: int | None, overlaps: bool, whole: bool =
     if whole:
         made.no_truncation()
         return made
-    length = max_length or (made.truncation or {}).get("max_length", _LENGTH)
+    length = max_length or (made.truncation or {}).get("max_length", length)
     if overlaps or max_length is not None or made.truncation is None:
         made.enable_truncation(length, stride=_overlap(length) if overlaps else 0)
     return made
@@ -500,20 +515,31 @@ def _overlap(length: int) -> int:
     return length // 4
 
 
-def _learned(texts: Iterator[str], size: int) -> str:
-    """Return a byte-level BPE tokenizer of texts, the same for the same texts in any process."""
+def _learned(texts: Iterator[str], size: int, rewritten: bool = False) -> str:
+    """Return a byte-level BPE tokenizer of texts, the same for the same texts in any process.
+
+    Args:
+        texts: to learn from.
+        size: tokens at most.
+        rewritten: see ``Text``.
+    """
     tokenizers: Any = require("tokenizers", extra="text")
+    normalizers, apart = tokenizers.normalizers, tokenizers.pre_tokenizers
     made = tokenizers.Tokenizer(tokenizers.models.BPE())
-    made.normalizer = tokenizers.normalizers.Sequence(
-        [tokenizers.normalizers.NFKC(), tokenizers.normalizers.Lowercase()]
-    )
-    made.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=True)
+    if rewritten:
+        made.normalizer = normalizers.NFC()
+        digits = apart.Digits(individual_digits=True)
+        made.pre_tokenizer = apart.Sequence([digits, apart.ByteLevel(add_prefix_space=False)])
+        made.post_processor = tokenizers.processors.TemplateProcessing(f"$A {_END}", special_tokens=[(_END, 1)])
+    else:
+        made.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()])
+        made.pre_tokenizer = apart.ByteLevel(add_prefix_space=True)
     made.decoder = tokenizers.decoders.ByteLevel()
     trainer = tokenizers.trainers.BpeTrainer(
         vocab_size=size,
         min_frequency=2,
-        special_tokens=[_PADDING],  # the first, 0
-        initial_alphabet=sorted(tokenizers.pre_tokenizers.ByteLevel.alphabet()),
+        special_tokens=[_PADDING, _END] if rewritten else [_PADDING],  # the first, 0
+        initial_alphabet=sorted(apart.ByteLevel.alphabet()),
         show_progress=False,
     )
     with _in_one_thread():

@@ -44,7 +44,7 @@ from quickstudy.data.splitting import (
     warn_of_shared_origins,
 )
 from quickstudy.data.stages import STAGES, StageName
-from quickstudy.data.table import Table
+from quickstudy.data.table import Inputs, Table
 from quickstudy.data.targets import Encoded, LabelType
 from quickstudy.errors import (
     ConfigError,
@@ -444,7 +444,7 @@ class DataModule(Doors, OfDomain, L.LightningDataModule):  # type: ignore[misc] 
             train = self.table("train", by_class=by_class)
             assert train is not None
             try:
-                fitted = self._unfitted.fitted(train.inputs)
+                fitted = self._unfitted.fitted(self.learned_from(train))
             except Exception as error:  # of which input it does not say, perhaps
                 wrong = self._reading(train, "train").unreadable()
                 if not wrong:
@@ -452,6 +452,10 @@ class DataModule(Doors, OfDomain, L.LightningDataModule):  # type: ignore[misc] 
                 raise DataError(next(iter(wrong.values()))) from error
             self._read_with(fitted)
             self._fitted = by_class
+
+    def learned_from(self, table: Table) -> Inputs:
+        """Return what the modality learns from, of training examples; a domain may add to their inputs."""
+        return table.inputs
 
     def _read_with(self, modality: Modality) -> None:
         if modality != self.modality:
@@ -545,6 +549,9 @@ class DataModule(Doors, OfDomain, L.LightningDataModule):  # type: ignore[misc] 
         self._fit(by_class=False)
         table = self._needed(stage, by_class=False)
         table = table if kind is None else kind.fitting(table)
+        moved = stage == "train" or self._options.transforms.get(stage) is not None
+        if kind is not None and table.annotations is not None and moved:
+            table = replace(table, annotations=kind.to_learn(table.annotations))
         labelled, seed = stage != "predict", self._options.seed
         share, samples = share or Share(), self.samples(table, stage, table.annotations if labelled else None)
         dataset: Dataset[Any] = BatchDataset(table, samples, seed, share.world_size, labelled)

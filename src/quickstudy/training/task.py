@@ -32,7 +32,7 @@ from quickstudy.kinds.detection3d import Detection3d
 from quickstudy.kinds.embedding import Embedding
 from quickstudy.kinds.losses import ClassWeights, LabelThresholds, Loss, Mix, MixSpec
 from quickstudy.kinds.metrics import StageMetrics
-from quickstudy.kinds.parts import OfParts, RowHead
+from quickstudy.kinds.parts import RowHead
 from quickstudy.kinds.regression import Regression
 from quickstudy.kinds.segmentation import Segmentation
 from quickstudy.learning.adapting import acquainted_with_names, untaught
@@ -585,7 +585,7 @@ class Task(OfDomain, L.LightningModule):
             algorithm = copy.deepcopy(self.procedure.learner(self.kind))
         else:
             algorithm = self.kind.algorithm(strategy, strategy_kwargs)
-        if group_by is not None and (not self.kind.by_class or isinstance(self.kind, (OfParts, Detection))):
+        if group_by is not None and (not self.kind.by_class or self.kind.task_of_parts):
             what = "numbers" if not self.kind.by_class else "parts of inputs"
             raise ConfigError(f"group_by is of classes of whole inputs, and this model learns {what}: leave it out")
         encoder = self.kind.embedding(copy.deepcopy(self.encoder).eval().requires_grad_(False), self.head)
