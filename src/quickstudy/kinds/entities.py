@@ -218,6 +218,8 @@ class Entities(OfParts, Segmentation):
 
     def outputs(self, encoder: Encoder, head: Any, inputs: Batch) -> dict[str, Tensor]:
         """Return ``{"logits": [N, P, C], "mask": [N, P]}``, and where words are in the characters of the texts."""
+        if torch.compiler.is_exporting():
+            raise ConfigError("a model that finds entities is not exported: save it, and serve it")
         told = {name: inputs[name] for name in ("offsets", "characters") if name in inputs}
         return {**super().outputs(encoder, head, inputs), **told}
 
