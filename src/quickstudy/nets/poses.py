@@ -40,7 +40,8 @@ class PoseFeatures(nn.Module):
         own = whole.config.backbone_config
         self._shape = tuple(side // patch for side, patch in zip(own.image_size, own.patch_size, strict=True))
         self._experts = getattr(own, "num_experts", 1) > 1
-        self._rest: tuple[nn.Module, ...] = (whole.head,) if trained else ()  # no part of it: who makes a head takes a copy
+        # No part of it: who makes a head takes a copy.
+        self._rest: tuple[nn.Module, ...] = (whole.head,) if trained else ()
 
     @property
     def names(self) -> tuple[str, ...]:
