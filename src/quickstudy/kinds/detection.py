@@ -150,7 +150,7 @@ class Detection(FoundObjects):
     def ready(self, encoder: Encoder) -> tuple[Self, nn.Module] | None:
         """Return the detector that has the encoder's maps, if it is trained, and its classes; see ``Kind.ready``."""
         own = self._own_maps(encoder)
-        if own is None or not encoder.trained:
+        if own is None or not own.ready:
             return None
         kind = replace(self, classes=own.names, ids=own.names, codes=tuple(range(len(own.names))))
         return kind, RtDetr.of_ready(own, own.names, self.most)

@@ -57,7 +57,7 @@ class Poses(ReadyObjects, Keypoints):
     def ready(self, encoder: Encoder) -> tuple[Self, nn.Module] | None:
         """Return what makes maps of the points, and their names, where its weights are trained; see ``Kind.ready``."""
         own = _features(encoder)
-        return (replace(self, points=own.names), PoseHead(own)) if encoder.trained else None
+        return (replace(self, points=own.names), PoseHead(own)) if own.ready else None
 
     def head(self, encoder: Encoder, example: Batch) -> nn.Module:
         """Return what makes maps of the points; see ``Kind.head``."""

@@ -44,6 +44,11 @@ class PoseFeatures(nn.Module):
         self._rest: tuple[nn.Module, ...] = (whole.head,) if trained else ()
 
     @property
+    def ready(self) -> bool:
+        """Whether it came with trained weights, those of what stands on it, too."""
+        return bool(self._rest)
+
+    @property
     def names(self) -> tuple[str, ...]:
         """The names of its J points."""
         told = {int(code): str(name) for code, name in (self.config.id2label or {}).items()}

@@ -73,6 +73,11 @@ class DetectorMaps(nn.Module):
         self._rest = (whole,) if trained else ()  # no part of it: who makes a head takes a copy
 
     @property
+    def ready(self) -> bool:
+        """Whether it came with trained weights, those of what stands on it, too."""
+        return bool(self._rest)
+
+    @property
     def names(self) -> tuple[str, ...]:
         """The names of its classes, each once, in the order of its codes."""
         told = {int(code): str(name) for code, name in (self.config.id2label or {}).items()}
