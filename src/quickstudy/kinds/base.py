@@ -685,6 +685,7 @@ KINDS = Registry[type[Kind]](
             "embedding",
             "entities",
             "faces",
+            "poses",
             "question_answering",
             "regression",
             "segmentation",

@@ -98,8 +98,8 @@ class Detection(FoundObjects):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_choice("detector", self.detector, *self.detectors)
-        if self.width % GROUPS[self.detector]:
-            raise ConfigError(f"width={self.width}: {self.detector} takes a multiple of {GROUPS[self.detector]}")
+        if self.width % (group := GROUPS.get(self.detector, 1)):
+            raise ConfigError(f"width={self.width}: {self.detector} takes a multiple of {group}")
         check_classifier(self.detector, self.classifier)
         check_counts(width=self.width, most=self.most)
         check_shares(min_score=self.min_score)
@@ -155,7 +155,7 @@ class Detection(FoundObjects):
     def ready(self, encoder: Encoder) -> tuple[Self, nn.Module] | None:
         """Return the detector that has the encoder's maps, if it is trained, and its classes; see ``Kind.ready``."""
         own = self._own_maps(encoder)
-        if own is None or not encoder.trained:
+        if own is None or not own.ready:
             return None
         kind = replace(self, classes=own.names, ids=own.names, codes=tuple(range(len(own.names))))
         return kind, RtDetr.of_ready(own, own.names, self.most)
