@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import json
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import tokenizers
 import torch
 import transformers
+from lightning.pytorch import Callback
 
 from quickstudy import Trainer
 from quickstudy.batches import stack
@@ -19,6 +22,8 @@ from quickstudy.functional.characters import text_of
 from quickstudy.kinds.generation import Summaries, Translations, target_of
 from quickstudy.nets import Encoder
 from quickstudy.nets.seq2seq import Seq2SeqDecoder, seq2seq, small_t5
+from quickstudy.serve.app import build
+from quickstudy.serve.service import Service
 from quickstudy.testing import check_kind
 from quickstudy.text import Summarization, SummarizationData, Text, Translation, TranslationData
 from quickstudy.trained import TrainedModel
@@ -113,6 +118,34 @@ def test_a_checkpoint_holds_each_parameter_once_and_all_that_is_needed(model: Tr
     assert sum(value.numel() for value in held.values()) == sum(one.numel() for one in model.parameters())
     read = Translation.load_from_checkpoint(tmp_path / "model.ckpt")
     assert read.predictor().predict(TEXTS) == model.predictor().predict(TEXTS)
+
+
+def test_a_run_goes_on_within_an_epoch(tmp_path: Path) -> None:
+    class SaveThird(Callback):
+        def on_train_batch_end(self, trainer: Any, *rest: Any) -> None:
+            if trainer.global_step == 3:
+                trainer.save_checkpoint(tmp_path / "third.ckpt")
+
+    def weights(callbacks: list[Callback], checkpoint: Path | None = None) -> dict[str, torch.Tensor]:
+        torch.manual_seed(0)
+        model = Translation(backbone_kwargs={**SMALL, "dropout": 0.1}, learning_rate=0.01)
+        trainer = Trainer(max_epochs=2, callbacks=callbacks, **QUIET)
+        trainer.fit(model, datamodule=data(vocabulary_size=258), ckpt_path=checkpoint)
+        return model.state_dict()
+
+    whole = weights([SaveThird()])
+    rest = weights([], tmp_path / "third.ckpt")
+    assert all(torch.equal(value, rest[name]) for name, value in whole.items())
+
+
+def test_a_service_writes_texts(model: Translation) -> None:
+    async def answers(service: Service) -> Any:
+        transport = httpx.ASGITransport(build(service))
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+            return (await client.post("/predict", json={"texts": ["cg", "ae"]})).json()
+
+    with Service(model.predictor(), name="written") as service:
+        assert asyncio.run(answers(service)) == {"predictions": [{"text": "GC"}, {"text": "EA"}]}
 
 
 def test_texts_and_targets_share_a_tokenizer_that_loses_nothing() -> None:
