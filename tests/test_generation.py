@@ -19,6 +19,7 @@ from quickstudy import Trainer
 from quickstudy.batches import stack
 from quickstudy.errors import ConfigError, DataError, DataWarning
 from quickstudy.functional.characters import text_of
+from quickstudy.image import ImageClassificationData
 from quickstudy.kinds.generation import Summaries, Translations, target_of
 from quickstudy.nets import Encoder
 from quickstudy.nets.seq2seq import Seq2SeqDecoder, seq2seq, small_t5
@@ -360,6 +361,17 @@ def test_long_texts_are_cut_with_a_word() -> None:
     made = TranslationData.from_lists(train_texts=longer, train_targets=TARGETS, max_length=4)
     with pytest.warns(DataWarning, match="12 of .* texts are longer than 4 tokens"):
         made.batch_loader("train")
+
+
+def test_steps_may_have_texts_that_are_as_long() -> None:
+    texts = ["a" * (1 + number % 9) for number in range(54)]
+    options: dict[str, Any] = {"batch_size": 6, "sampler": "by_length", "vocabulary_size": 258}
+    made = TranslationData.from_lists(train_texts=texts, train_targets=texts, **options)
+    masks = [batch["input"]["mask"] for batch in made.batch_loader("train", kind=Translations())]
+    assert len({*(mask.shape[1] for mask in masks)}) > 4 and all(bool(mask.all()) for mask in masks)
+    pictures = ImageClassificationData.from_tensors(torch.zeros(4, 3, 8, 8), ["a", "b"] * 2, sampler="by_length")
+    with pytest.raises(ConfigError, match="inputs that have a length, and pictures have none"):
+        pictures.batch_loader("train")
 
 
 def test_numbers_in_place_of_texts_are_told() -> None:
