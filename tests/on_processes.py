@@ -16,6 +16,8 @@ import torch
 from lightning.pytorch import Callback
 from torch import Tensor, nn
 
+import little_sequences
+from little_sequences import FORMS
 from quickstudy import DataModule, Trainer
 from quickstudy.algorithms import available_strategies
 from quickstudy.batches import Batch
@@ -60,8 +62,8 @@ JOBS: list[tuple[str, Any, dict[str, Any]]] = [
     *((name, "64-true", {"optimizer": "Adam"}) for name in ("prototypicalnetworks", "maml", "default")),
     *((name, "64-true", {}) for name in METHODS.names()),
     *((name, "64-true", {"form": form}) for form in ("tokens", "graphs") for name in (*MISSION[::3], "default")),
-    *(("default", "64-true", {"form": form}) for form in ("parts", "boxes", "objects", "pixels")),
-    ("default", "32-true", {"form": "texts"}),  # T5 norms in float32
+    *(("default", "64-true", {"form": form}) for form in ("parts", "boxes", "objects", "pixels", *FORMS)),
+    ("default", "32-true", {"form": "written"}),  # T5 norms in float32
 ]
 
 
@@ -242,6 +244,8 @@ def trained(
             training_strategy=strategy,
             training_strategy_kwargs={"projection": (8, 6)},
         )
+    elif form in FORMS:
+        model = little_sequences.task(form, learning_rate=1e-2, optimizer=optimizer)
     elif form in ("parts", "boxes"):
         known: dict[str, Any] = {"learning_rate": 1e-2, "optimizer": optimizer, "backbone": PointNet(widths=(6, 6))}
         model = (
@@ -249,7 +253,7 @@ def trained(
             if form == "parts"
             else PointCloudObjectDetector(cell=1.0, width=4, **known)
         )
-    elif form == "texts":
+    elif form == "written":
         sizes = {"width": 8, "heads": 2, "inner_width": 8, "layers": 1, "dropout": 0.0}
         model = Translation(learning_rate=1e-2, optimizer=optimizer, backbone_kwargs=sizes)
     elif form in ("objects", "pixels"):
@@ -286,11 +290,13 @@ def trained(
         given = ImageEmbeddingData.from_tensors(
             pictures[:-1], test_data=pictures, test_targets=labels, batch_size=12 // world, transform=wobbled
         )
+    elif form in FORMS:
+        given = little_sequences.data(form, 41, 12 // world)
     elif form in ("parts", "boxes"):
         given = scenes(form, 12 // world)
     elif form in ("objects", "pixels"):
         given = places(form, 12 // world)
-    elif form == "texts":
+    elif form == "written":
         given = written(12 // world)
     elif form != "pictures":
         given = ragged(form, default, 12 // world if default else 4)

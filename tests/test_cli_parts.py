@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import base64
 import csv
+import io
 import json
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 import torch
@@ -16,7 +20,12 @@ from quickstudy import PartPredictor, Trainer
 from quickstudy.cli import main
 from quickstudy.cli.tasks import data_class
 from quickstudy.image import ObjectDetectionData, ObjectDetector
+from quickstudy.image.modality import Sent
 from quickstudy.kinds.base import KINDS
+from quickstudy.serve.app import build
+from quickstudy.serve.service import Service
+from quickstudy.serve.telling import parts_drawn, parts_said
+from quickstudy.trained import TrainedModel
 
 QUIET: dict[str, Any] = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
 
@@ -82,6 +91,46 @@ def test_a_detector_is_needed_to_learn_objects(detector: dict[str, Path], capsys
     assert "is of another task, and learns as it was trained: leave it out" in told
 
 
+def served(folder: Path, name: str, inputs: list[tuple[str, Any]], asked: Any) -> tuple[Any, list[Any]]:
+    """Show a class to a service, ask it, and look at its page's words; return what it says to each."""
+
+    async def ask() -> list[Any]:
+        with Service(folder) as service:
+            transport = httpx.ASGITransport(build(service))
+            async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+                taught = await client.post(f"/classes/{name}/examples", files=inputs)
+                wrong = await client.post(f"/classes/{name}/examples", files=[inputs[0], (inputs[1][0], ("a", b"{"))])
+                assert wrong.status_code == 422 and "is no JSON of" in wrong.text
+                about = (await client.get("/model")).json()
+                answers = await client.post("/predict", files=[asked])
+                return [taught.json(), about, answers.json()["predictions"]]
+
+    taught, about, answers = asyncio.run(ask())
+    assert taught == {"name": name, "examples": 1}
+    assert {"accuracy", "ci95", "by_class"} <= about["held_out_accuracy"].keys()
+    return about, answers
+
+
+def test_a_service_learns_boxes_and_shows_them(detector: dict[str, Path], tmp_path: Path) -> None:
+    few = boxes(tmp_path / "few", 3, (30, 250, 30), "green")
+    model = TrainedModel.load(detector["saved model"])
+    table = ObjectDetectionData.from_folders(train_folder=few).table("train")
+    assert table is not None and table.annotations is not None
+    kind = model.kind
+    made = kind.learner(kind.embedding(model.encoder, model.head), kind.algorithm(), model.modality)
+    made.fit([table.inputs[row] for row in range(3)], table.annotations.items).save(tmp_path / "made")
+    assert made.expected()[0].startswith("Held-out accuracy of parts, each class alike: ")
+    content = (few / "0.png").read_bytes()
+    shown = [("images", ("a.png", content)), ("boxes", ("a.json", b"[[4, 5, 30, 30]]"))]
+    _, (told,) = served(tmp_path / "made", "spot", shown, shown[0])
+    assert {"label", "score", "box"} <= told["objects"][0].keys()
+    predictor = PartPredictor.load(tmp_path / "made")
+    assert predictor.classes_.tolist() == ["background", "green", "spot"]
+    assert parts_said(told) and "<b>" in str(parts_said(told))
+    drawn = parts_drawn(predictor.kind, predictor.modality, Sent(content, "a.png"), told)
+    assert Image.open(io.BytesIO(base64.b64decode(drawn.split("base64,")[1].split('"')[0]))).format == "JPEG"
+
+
 TEXTS = [
     (f"Today {person} went to {place} and slept", [[6, 6 + len(person), "person"]])
     for person in ("Anna", "Bruno", "Clara")
@@ -108,6 +157,10 @@ def test_entities_are_learned_from_a_few_texts(form: str, tmp_path: Path, capsys
     task = ["--task", "token_classification", "--pretrained", "false"]
     told, _ = run(capsys, "adapt", "small_transformer", *task, *size, "--support", support, *fields, "--out", out)
     assert "Learned 2 classes of parts of 6 texts with linear_probe" in told and "person 6" in told
+    assert "Held-out accuracy of parts, each class alike: " in told and "6 texts, each answered by" in told
+    text = ("texts", ("a.txt", b"Today Anna ate pizza"))
+    _, (answer,) = served(out, "food", [text, ("entities", ("a.json", b'[[15, 20, "food"]]'))], text)
+    assert "food" in {one["label"] for one in answer["entities"]} and "pizza <b>food</b>" in str(parts_said(answer))
     (tmp_path / "new.csv").write_text("text\nToday Anna went to Oslo and slept\n")
     told, _ = run(capsys, "predict", out, tmp_path / "new.csv")
     assert "Anna" in told

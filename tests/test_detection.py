@@ -167,6 +167,22 @@ def test_the_kind_conforms() -> None:
     check_kind(KIND, Encoder(Maps()), inputs, targets)
 
 
+def instances_of(count: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """As ``batch_of``, with the pixels of objects."""
+    inputs, targets = batch_of(count)
+    rows, columns = torch.arange(SIDE)[:, None], torch.arange(SIDE)
+    left, top, right, bottom = (side[..., None, None] for side in targets["boxes"].unbind(-1))
+    masks = (columns >= left) & (columns < right) & (rows >= top) & (rows < bottom)
+    return inputs, {**targets, "masks": masks.to(torch.uint8)}
+
+
+@pytest.mark.dear("image", "kinds", "testing", "nets")
+def test_the_kind_of_masks_conforms() -> None:
+    inputs, targets = instances_of(8)
+    kind = InstanceSegmentation(classes=NAMES, ids=NAMES, codes=(0, 1), width=8, most=10)
+    check_kind(kind, Encoder(Maps()), inputs, targets, steps=40, learning_rate=5e-3)
+
+
 @pytest.mark.parametrize("name", DETECTORS)
 def test_each_family_learns_and_answers(name: str) -> None:
     torch.manual_seed(0)

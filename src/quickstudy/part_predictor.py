@@ -19,6 +19,7 @@ from quickstudy.errors import ConfigError, TakenError, check_choice, few, one_li
 from quickstudy.kinds.base import Kind, as_kind
 from quickstudy.learning.adapting import untaught
 from quickstudy.learning.changes import Change
+from quickstudy.learning.confidence import HeldOutAccuracy, parts_in_words
 from quickstudy.learning.parts import (
     AT_ONCE,
     addition_by_parts,
@@ -127,11 +128,26 @@ class PartPredictor(Adapted):
     def about(self) -> dict[str, Any]:
         """Return what it is, in values that JSON has."""
         sources = {one for kept in self._knowledge.support.values() for one in kept.sources}
-        return {**super().about(), "examples": len(sources), "labels": self.classes_.tolist()}
+        told = self._knowledge.accuracy.told()
+        return {
+            **super().about(),
+            "examples": len(sources),
+            "labels": self.classes_.tolist(),
+            "held_out_accuracy": told,
+        }
+
+    @property
+    def held_out_accuracy_(self) -> HeldOutAccuracy:
+        """How often parts are given their own class, and those of each class, by inputs that are left out whole.
+
+        Of each input it is the mean over its classes of the share of their parts that is right, and then the mean of
+        the inputs, with its 95% interval over these. It is worked out when it is first asked for.
+        """
+        return self._knowledge.accuracy
 
     def expected(self) -> list[str]:
-        """Return in words what accuracy to expect: nothing, as no example is left out to tell it."""
-        return []
+        """Return in words what accuracy to expect of parts, by inputs that were left out."""
+        return parts_in_words(self.held_out_accuracy_, self.modality.called) if self._knowledge.support else []
 
     def thumbnails(self, name: Label) -> tuple[bytes, ...]:
         """Return nothing: of its examples it keeps features of their parts.

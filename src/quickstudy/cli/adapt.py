@@ -258,7 +258,7 @@ def _told_of_parts(predictor: PartPredictor, args: argparse.Namespace) -> str:
     about = predictor.about()
     return (
         f"Learned {len(counts)} classes of parts of {about['examples']} {called} with {about['strategy']} on "
-        f"{args.model}\nClasses, with the {called} that show them: {listed}"
+        f"{args.model}\nClasses, with the {called} that show them: {listed}\n" + "\n".join(predictor.expected())
     )
 
 

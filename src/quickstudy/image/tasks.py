@@ -18,10 +18,10 @@ from quickstudy.data.scan import any_files
 from quickstudy.data.sources import listed_table
 from quickstudy.data.stages import Stage, door
 from quickstudy.data.table import Table
-from quickstudy.errors import DataError, given
+from quickstudy.errors import ConfigError, DataError, given
 from quickstudy.image.box_columns import BoxFormat, box_file, boxes_table
 from quickstudy.image.coco import coco_table
-from quickstudy.image.masks import INSTANCES, Colors, masked_folder, read_mask
+from quickstudy.image.masks import INSTANCES, Colors, masked_folder, read_mask, read_masks
 from quickstudy.image.mixing import build_mix
 from quickstudy.image.modality import Picture, load_image
 from quickstudy.image.objects import Degenerate, instances_on_canvas, keypoints_on_canvas, objects_on_canvas
@@ -436,6 +436,9 @@ class SemanticSegmentationData(ImageData):
         train, val, test, predict: the examples of each stage; the ``from_*`` doors make them.
         colors: of masks in colours, red, green and blue of each class by its name; other colours are of no class, and
             need ``ignore_index=255`` of the model.
+        multi_label: whether a pixel may be of several classes, or of none: masks are arrays ``[C, H, W]`` then, lists
+            of C masks, dicts of masks by class, or images whose channels or pages are the classes. A folder whose
+            classes have masks of their own, ``masks/cat/a.png``, is read so without it.
         tile: of pictures that are too large to be shown at once, the side of square tiles in pixels, a multiple of 32:
             they are shown in their own pixels then, and ``image_size`` does not matter. Training is shown one tile of
             each picture, anywhere; validation, test and predictions go through all, see ``SemanticSegmentation``.
@@ -454,11 +457,16 @@ class SemanticSegmentationData(ImageData):
         test: Table | None = None,
         predict: Table | None = None,
         colors: Colors | None = None,
+        multi_label: bool = False,
         tile: int | None = None,
         tile_overlap: float | None = None,
         **options: Any,
     ) -> None:
         options |= given(tile=tile, tile_overlap=tile_overlap)
+        if multi_label and colors is not None:
+            raise ConfigError("colors tell one class of each pixel, and multi_label=True has several: leave one out")
+        if multi_label:
+            train, val, test = (_of_several(table) for table in (train, val, test))
         if colors is not None:
             read = partial(read_mask, colors=dict(colors))
             train, val, test = (
@@ -477,7 +485,16 @@ class SemanticSegmentationData(ImageData):
     @classmethod
     def annotated_folder(cls, path: str | os.PathLike[str], endings: Collection[str]) -> Table:
         """Return the pictures of a folder with their masks."""
-        return masked_folder(path, endings, cls.encode)
+        return masked_folder(path, endings, cls.encode, by_label=True)
+
+
+def _of_several(table: Table | None) -> Table | None:
+    """Return a table whose masks are of several labels."""
+    told = None if table is None else table.annotations
+    if table is None or told is None or told.read is not read_mask:
+        return table
+    names = told.names or tuple(dict.fromkeys(name for item in told.items if isinstance(item, dict) for name in item))
+    return replace(table, annotations=replace(told, read=partial(read_masks, names=names), names=names))
 
 
 def _upright(table: Table | None) -> Table | None:

@@ -177,6 +177,8 @@ class Kind(ABC):
     """Where a few examples teach classes of parts of inputs: the task whose data shows these, as commands call it."""
     shares: ClassVar[bool] = True
     """Whether a batch's gradient is the mean of its parts', weighed; else it depends on how processes share batches."""
+    whole_gradient: ClassVar[bool] = True
+    """Whether training follows all of the loss's gradient; else some is left out, as that by proposals' places."""
 
     # ---- what it must know
 

@@ -109,6 +109,11 @@ class Detection(FoundObjects):
         """Whether a batch's gradient is the mean of its pictures'; else it depends on how processes share batches."""
         return self.detector in BY_PICTURE
 
+    @property
+    def whole_gradient(self) -> bool:  # type: ignore[override]
+        """Whether training follows all of the loss's gradient; where there are proposals, not that by their places."""
+        return not self.detector.endswith("rcnn")
+
     @classmethod
     def encode(cls, targets: Any, names: Sequence[str] | None = None) -> Annotations:
         """Take objects, a dict for each picture; see ``objects_of`` and ``Kind.encode``."""

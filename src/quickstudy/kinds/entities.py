@@ -23,7 +23,7 @@ from quickstudy.functional.characters import text_of
 from quickstudy.kinds.base import KINDS, Score
 from quickstudy.kinds.class_ids import in_form
 from quickstudy.kinds.losses import class_weights_of
-from quickstudy.kinds.parts import OfParts, Parts
+from quickstudy.kinds.parts import OfParts, Parts, from_json
 from quickstudy.kinds.predictions import plain_answer
 from quickstudy.kinds.segmentation import Segmentation, of_elements
 from quickstudy.nets import Encoder
@@ -76,6 +76,7 @@ class Entities(OfParts, Segmentation):
 
     shown_by: ClassVar[str] = "linear_probe"
     task_of_parts: ClassVar[str] = "token_classification"
+    marks: ClassVar[str] = "entities"
     lacking: ClassVar[str] = "the data has no entities: give them, for instance by TokenClassificationData.from_conll"
 
     hidden: int = 0
@@ -96,6 +97,8 @@ class Entities(OfParts, Segmentation):
     @classmethod
     def encode(cls, targets: Any, names: Sequence[str] | None = None) -> Annotations:
         """Take entities, or tags of words, of each text; see ``spans_of`` and ``Kind.encode``."""
+        if isinstance(targets, (list, tuple)) and any(isinstance(one, bytes) for one in targets):
+            targets = [from_json(one, "entities, [[0, 6, 'person']]") for one in targets]
         tags = tuple(names or ()) if OUTSIDE in (names or ()) else ()  # others are those of columns
         return annotated(targets, partial(spans_of, names=tags), tags)
 
@@ -215,6 +218,8 @@ class Entities(OfParts, Segmentation):
 
     def outputs(self, encoder: Encoder, head: Any, inputs: Batch) -> dict[str, Tensor]:
         """Return ``{"logits": [N, P, C], "mask": [N, P]}``, and where words are in the characters of the texts."""
+        if torch.compiler.is_exporting():
+            raise ConfigError("a model that finds entities is not exported: save it, and serve it")
         told = {name: inputs[name] for name in ("offsets", "characters") if name in inputs}
         return {**super().outputs(encoder, head, inputs), **told}
 

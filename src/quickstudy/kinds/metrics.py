@@ -275,14 +275,16 @@ class Overlaps(Figures):
 
     Args:
         classes: C names.
+        several: whether an element may be of several classes; there is F1 of all labels then in place of the accuracy.
     """
 
-    def __init__(self, classes: Sequence[str]) -> None:
+    def __init__(self, classes: Sequence[str], several: bool = False) -> None:
         super().__init__(per_example=True)
         self._classes = classes
+        self._several = several
 
     def estimates(self) -> dict[str, Estimate]:
-        """Return ``mean_iou``, ``element_accuracy`` and ``iou_NAME`` of each class that is there or was named."""
+        """Return ``mean_iou``, ``element_accuracy`` or ``f1_micro``, and ``iou_NAME`` of classes there or named."""
         values: Tensor = self.compute()
         count = len(values)
         if not count or not len(self._classes):
@@ -290,8 +292,10 @@ class Overlaps(Figures):
         both, named, true = values.double().cpu().chunk(3, 1)
         found = {
             "mean_iou": Estimate(*mean_interval(mean_overlaps(values)), count),
-            "element_accuracy": Estimate(*mean_interval(ratio_shares(both.sum(1), true.sum(1))), count),
         }
+        of_all = (2 * both, named + true) if self._several else (both, true)
+        shares = ratio_shares(*(part.sum(1) for part in of_all))
+        found["f1_micro" if self._several else "element_accuracy"] = Estimate(*mean_interval(shares), count)
         for place, name in enumerate(self._classes):
             union = (named + true - both)[:, place]
             if union.sum() > 0:

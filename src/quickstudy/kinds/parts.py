@@ -8,6 +8,7 @@ Shapes: B inputs, n of their parts, D features, W classes.
 
 from __future__ import annotations
 
+import json
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from pkgutil import resolve_name
@@ -21,6 +22,7 @@ from quickstudy.algorithms.base import exact
 from quickstudy.batches import Batch
 from quickstudy.data.annotations import Annotations
 from quickstudy.data.table import Table
+from quickstudy.errors import DataError, brief
 from quickstudy.kinds.base import Kind
 from quickstudy.nets import Encoder
 
@@ -34,6 +36,22 @@ class Parts(NamedTuple):
     """``[n]``, the number of the input in its batch that each is of."""
     places: Any = None
     """Where they are: what ``OfParts.assembled`` needs beside answers to them."""
+
+
+def from_json(content: bytes, what: str) -> Any:
+    """Return what a request tells in JSON.
+
+    Args:
+        content: of a file.
+        what: it is to hold, with an example, for a message.
+
+    Raises:
+        DataError: it is none.
+    """
+    try:
+        return json.loads(content)
+    except ValueError as error:  # of other bytes, too
+        raise DataError(f"{brief(content)} is no JSON of {what}") from error
 
 
 class RowHead(nn.Module):

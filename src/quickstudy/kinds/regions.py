@@ -27,7 +27,7 @@ from quickstudy.kinds.base import KINDS
 from quickstudy.kinds.class_ids import in_form
 from quickstudy.kinds.coco import coco_of
 from quickstudy.kinds.detection import Detection, numbered, padded_to
-from quickstudy.kinds.parts import OfParts, Parts
+from quickstudy.kinds.parts import OfParts, Parts, from_json
 from quickstudy.nets import Encoder
 from quickstudy.nets.regions import Regions
 
@@ -52,6 +52,8 @@ class RegionDetection(OfParts, Detection):
 
     detectors: ClassVar[tuple[str, ...]] = ("faster_rcnn", "mask_rcnn", "keypoint_rcnn")
 
+    marks: ClassVar[str] = "boxes"
+
     detector: str = "faster_rcnn"
     regions: int = 50
     rows_per_class: int = 500
@@ -62,7 +64,8 @@ class RegionDetection(OfParts, Detection):
 
     @classmethod
     def encode(cls, targets: Any, names: Sequence[str] | None = None) -> Annotations:
-        """Take objects, a dict for each picture; or boxes ``[M, 4]`` alone, where all are of one class."""
+        """Take objects, a dict for each picture; or, where all are of one class, boxes ``[M, 4]`` alone, or as JSON."""
+        targets = [from_json(one, "boxes, [[4, 5, 20, 25]]") if isinstance(one, bytes) else one for one in targets]
         told = [one if isinstance(one, Mapping) else {"boxes": one, "labels": ["object"] * len(one)} for one in targets]
         return numbered(annotated(told, resolve_name("quickstudy.image.objects:objects_on_canvas"), names))
 

@@ -6,11 +6,11 @@ Shapes: N pictures, H W pixels of the canvas that all are on, h w of a picture o
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from pkgutil import resolve_name
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -24,15 +24,29 @@ from quickstudy.errors import ConfigError, DataError, check_choice, check_counts
 from quickstudy.functional.intervals import mean_interval
 from quickstudy.functional.masks import in_runs
 from quickstudy.functional.tiles import tile_starts, tile_weights
-from quickstudy.kinds.base import KINDS, Judged
-from quickstudy.kinds.class_ids import in_form
+from quickstudy.kinds.base import KINDS, Judged, Score
+from quickstudy.kinds.class_ids import Coded, in_form
+from quickstudy.kinds.classification import F1, check_thresholds, thresholds_of
 from quickstudy.kinds.coco import coco_of
-from quickstudy.kinds.losses import Loss
+from quickstudy.kinds.element_labels import (
+    LabelTargets,
+    asked_of,
+    dice_of_labels,
+    label_figures,
+    label_mistakes,
+    lost_by_labels,
+)
+from quickstudy.kinds.losses import LabelThresholds, Loss, build_loss, check_class_weights, class_weights_of
 from quickstudy.kinds.parts import OfParts, Parts, RowHead
 from quickstudy.kinds.predictions import plain_answer
 from quickstudy.kinds.segmentation import Segmentation, of_elements, of_rectangle
 from quickstudy.nets import Encoder
 from quickstudy.nets.decoders import DECODERS, OF_BACKBONE, MapDecoder
+
+if TYPE_CHECKING:
+    from torchmetrics import Metric
+
+    from quickstudy.kinds.metrics import Figures
 
 _PAIRS = 6
 """Confusions of a picture that are drawn, the most frequent."""
@@ -46,9 +60,9 @@ class OfPixels(NamedTuple):
     """An answer: it tells the names of its classes, as a model may learn further ones before it is written."""
 
     ids: Tensor
-    """``[h, w]``, those of the file's pixels, -1 where none is known."""
+    """``[h, w]``, those of the file's pixels, -1 where none is known; of several labels ``[h, w, C]``, 0 and 1."""
     names: Mapping[int, str]
-    """Of the ids, in the order of the classes."""
+    """Of the ids, in the order of the classes; of several labels of their places."""
 
 
 @KINDS.register("semantic_segmentation")
@@ -83,10 +97,16 @@ class SemanticSegmentation(OfParts, Segmentation):
             single pixels; it is that of each picture, and these count by their pixels.
         strides: of the feature maps that few-shot forms stand on, in pixels; cells are those of the finest.
         rows_per_class: how many cells few-shot forms keep of each class at most, evenly from all examples.
+        multi_label: whether a pixel may be of several classes, or of none: targets are ``[N, H, W, C]`` then, zeros and
+            ones, each class is asked about by itself (binary cross-entropy), and ``class_weights`` weigh its presence.
+        label_thresholds: with several, the probability above which one is named: ``"f1"``, those that give the largest
+            F1 of validation data; one for all, or by class.
+        thresholds: of the classes, C probabilities; empty: one half.
     """
 
     placed: ClassVar[bool] = True
     forms: ClassVar[tuple[str, ...]] = ("classes", "probabilities", "logits")
+    learned: ClassVar[tuple[str, ...]] = (*Segmentation.learned, "thresholds")
     schema: ClassVar[Mapping[str, Any]] = {
         "type": "object",
         "properties": {
@@ -108,9 +128,17 @@ class SemanticSegmentation(OfParts, Segmentation):
     dice: float = 0.0
     strides: tuple[int, ...] = (8, 16)
     rows_per_class: int = 5000
+    multi_label: bool = False
+    label_thresholds: LabelThresholds = "f1"
+    thresholds: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        check_thresholds(self.label_thresholds, self.multi_label)
+        if self.multi_label and isinstance(self.class_names, Mapping):
+            raise ConfigError(
+                "class_names by number are of masks with one class of each pixel: with multi_label, list them"
+            )
         check_choice("decoder", self.decoder, *DECODERS)
         check_counts(width=self.width, rows_per_class=self.rows_per_class)
         object.__setattr__(self, "strides", tuple(self.strides))
@@ -133,6 +161,41 @@ class SemanticSegmentation(OfParts, Segmentation):
     def encode(cls, targets: Any, names: Sequence[str] | None = None) -> Annotations:
         """Take masks, or the files that hold them; see ``Kind.encode``."""
         return annotated(targets, resolve_name("quickstudy.image.masks:read_mask"), names)
+
+    def meet(self, data: Any, stage: str) -> Self:
+        """Take the classes, and the thresholds that were asked for; see ``Kind.meet``."""
+        met = super().meet(data, stage)
+        if self.multi_label and (stage == "fit" or not met.thresholds):
+            met = replace(met, thresholds=thresholds_of(met.label_thresholds, met.classes))
+        return met
+
+    def labels_seen(self, targets: Iterable[Any]) -> Iterator[int]:
+        """Return the ids that pixels have; of several labels their places."""
+        if not self.multi_label:
+            yield from super().labels_seen(targets)
+            return
+        for target in targets:
+            yield from range(target.shape[-1] if target.ndim == 3 else 1)
+            return
+
+    def targets_by(self, coded: Coded) -> Callable[[Any], Batch]:
+        """Return what makes targets of ids, or of several labels."""
+        return LabelTargets(self.classes, self.ignored) if self.multi_label else _OneClass(super().targets_by(coded))
+
+    def weighed(self, train: Table | None) -> tuple[float, ...]:
+        """Return the weight of each class, with several labels that of its presence beside its absence."""
+        if not self.multi_label:
+            return super().weighed(train)
+        counts, pixels = None, 0
+        if train is not None and self.class_weights == "balanced":
+            annotations = self.to_learn(self.fitting(train).annotations)  # type: ignore[arg-type]
+            found = torch.zeros(self.choices, dtype=torch.int64)
+            for row in range(len(annotations)):
+                labels = annotations.target(row)["labels"]
+                found, pixels = found + labels.flatten(0, -2).sum(0), pixels + labels[..., 0].numel()
+            counts = found.tolist()
+        assert self.class_weights is not None
+        return class_weights_of(self.class_weights, self.classes, counts, pixels, multi_label=True)
 
     # ---- the network
 
@@ -199,10 +262,69 @@ class SemanticSegmentation(OfParts, Segmentation):
 
     def judge(self, encoder: Encoder, head: nn.Module, inputs: Batch, targets: Batch, loss: Loss) -> Judged:
         """Answer a batch, and judge the answers to the pixels that have a class; see ``Kind.judge``."""
+        if self.multi_label:
+            outputs = self.outputs(encoder, head, inputs)
+            lost, weight = lost_by_labels(outputs, targets, self.weights, loss)
+            if self.dice:
+                lost = lost + self.dice * dice_of_labels(outputs, targets)
+            return Judged(lost, weight, outputs, targets, self.figures(outputs, targets))
         judged = super().judge(encoder, head, inputs, targets, loss)
         if not self.dice:
             return judged
         return judged._replace(loss=judged.loss + self.dice * _dice(judged.outputs, targets, self.choices))
+
+    def loss(self, asked: str | Loss | None, otherwise: Loss | None = None) -> Loss:
+        """Return the loss of logits and codes, or of logits and zeros and ones; see ``Kind.loss``."""
+        if not self.multi_label:
+            return super().loss(asked, otherwise)
+        check_class_weights(self.class_weights, asked, multi_label=True)
+        return build_loss(asked, multi_label=True)
+
+    def measure(self, per_example: bool, choices: int = 0) -> Figures:
+        """Return the intersection over union of all and of each class; see ``Kind.measure``."""
+        from quickstudy.kinds.metrics import Overlaps  # torchmetrics takes long to import, and answering needs none
+
+        return Overlaps(self.classes, several=self.multi_label)
+
+    def for_metrics(self, outputs: Any, targets: Any, choices: int = 0) -> tuple[Any, Any]:
+        """Return of several labels logits ``[n, C]`` of all pixels, and zeros and ones, for thresholds."""
+        if not self.multi_label:
+            return super().for_metrics(outputs, targets, choices)
+        labels, asked = asked_of(outputs, targets)
+        logits = self.margins(outputs["logits"].detach()).masked_fill(~asked, -math.inf)  # which no threshold names
+        return logits.flatten(0, -2), (labels * asked).flatten(0, -2)
+
+    def tuner(self) -> Metric | None:
+        """Return what finds the thresholds of several labels; see ``Kind.tuner``."""
+        from quickstudy.kinds.metrics import Cuts  # torchmetrics takes long to import, and answering needs none
+
+        return Cuts(self.choices) if self.multi_label and self.label_thresholds == "f1" and self.choices else None
+
+    def tuned(self, found: Tensor) -> Self:
+        """Return it with the thresholds of these logits ``[C]``; see ``Kind.tuned``."""
+        return replace(self, thresholds=tuple(round(float(chance), 6) for chance in found.double().sigmoid()))
+
+    def untuned(self) -> Self:
+        """Return it with thresholds of one half, where validation data chooses others; see ``Kind.untuned``."""
+        return replace(self, thresholds=()) if self.thresholds and self.label_thresholds == "f1" else self
+
+    @property
+    def kept_by(self) -> Score:
+        """The mean intersection over union; of several labels F1 at their thresholds, see ``Kind.kept_by``."""
+        return F1 if self.multi_label else self.score
+
+    def choosing(self, found: Mapping[str, Any], tuner: Any) -> dict[str, Any]:
+        """Return F1 of several labels; see ``Kind.choosing``."""
+        if not self.multi_label:
+            return {}
+        return {F1.name: found.get("f1_micro", 0.0) if tuner is None else tuner.f1}
+
+    def margins(self, logits: Tensor) -> Tensor:
+        """Return logits ``[..., C]`` by how much they are above the thresholds, so that a label is named above 0."""
+        if not self.thresholds:
+            return logits
+        logits = logits if logits.dtype == torch.float64 else logits.float()
+        return logits - torch.tensor(self.thresholds, dtype=torch.float64).logit().to(logits)
 
     def fitting(self, table: Table) -> Table:
         """Return the same examples with codes of these classes, of files' pixels, too; see ``Kind.fitting``."""
@@ -220,15 +342,18 @@ class SemanticSegmentation(OfParts, Segmentation):
 
     def figures(self, outputs: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> Tensor:
         """Return numbers of pixels of each picture ``[N, 3C]``, of its file where targets tell of that."""
+        if "whole" not in targets and self.multi_label:
+            return label_figures(self.margins(outputs["logits"].detach()), outputs, targets)
         if "whole" not in targets:
             return super().figures(outputs, targets)
         found = []
         for row, full in enumerate(outputs["full"].tolist()):
             own = of_rectangle(outputs["logits"][row].detach(), outputs["mask"][row].bool())
             codes = targets["whole"][row][: full[0], : full[1]].long()[None]
-            told = {"logits": _resized(own, full)[None], "mask": torch.ones_like(codes, dtype=torch.bool)}
-            found.append(super().figures(told, {"labels": codes.clamp(min=0), "mask": codes >= 0}))
-        return torch.cat(found) if found else super().figures(outputs, targets)
+            there = torch.ones(1, *full, dtype=torch.bool, device=codes.device)
+            told = {"logits": _resized(own, full)[None], "mask": there}
+            found.append(self.figures(told, {"labels": codes.clamp(min=0), "mask": codes >= 0}))
+        return torch.cat(found) if found else outputs["logits"].new_zeros(0, 3 * self.choices)
 
     # ---- learned from a few masks, cell by cell
 
@@ -248,6 +373,7 @@ class SemanticSegmentation(OfParts, Segmentation):
 
     def taught(self, encoder: Encoder, inputs: Batch, targets: Mapping[str, Tensor]) -> tuple[Parts, Tensor]:
         """Return the cells that have a class; see ``OfParts.taught``."""
+        self._check_parts()
         parts = self.parts(encoder, inputs)
         stride, sizes = parts.places
         codes = torch.cat(
@@ -281,6 +407,7 @@ class SemanticSegmentation(OfParts, Segmentation):
 
     def of_table(self, table: Table, names: Any = None) -> tuple[Self, Annotations]:
         """Return it with the classes of a support set, and masks of their codes; see ``OfParts.of_table``."""
+        self._check_parts()
         asked = replace(self, classes=(), ids=(), codes=(), weights=())
         if names is not None:
             asked = replace(asked, num_classes=None, class_names=in_form(names, numbers=True))
@@ -288,6 +415,15 @@ class SemanticSegmentation(OfParts, Segmentation):
         coded = named.fitting(table).annotations
         assert coded is not None
         return named, self.to_learn(coded)
+
+    def _check_parts(self) -> None:
+        """Check that a cell is of one class.
+
+        Raises:
+            ConfigError: it may be of several.
+        """
+        if self.multi_label:
+            raise ConfigError("cells of feature maps are learned as of one class each: train multi_label=True by fit")
 
     def of_one_class(self, annotations: Annotations) -> Annotations:
         """Return masks of pixels that are of a class; see ``OfParts.of_one_class``."""
@@ -318,6 +454,10 @@ class SemanticSegmentation(OfParts, Segmentation):
         """Return which pixels of a canvas were taken for what, the most first; see ``Kind.mistakes``."""
         if "logits" not in outputs:
             return None
+        if self.multi_label:
+            own = {"logits": outputs["logits"][[row]], "mask": outputs["mask"][[row]]}
+            found, which = (leaf[0] for leaf in asked_of(own, _row(targets, row)))
+            return label_mistakes(self.margins(own["logits"][0]), found, which, self.classes, _PAIRS)
         labels, asked = (leaf[0].cpu().numpy() for leaf in of_elements(outputs["mask"][[row]], _row(targets, row)))
         answers = outputs["logits"][row].argmax(-1).cpu().numpy()
         wrong = asked & (answers != labels)
@@ -358,8 +498,9 @@ class SemanticSegmentation(OfParts, Segmentation):
 
         Args:
             outputs: of the network.
-            form: ``"classes"``: N tensors ``[h, w]`` of ids, as the targets have them, -1 where none is known;
-                ``"probabilities"`` or ``"logits"``: N tensors ``[h, w, C]``.
+            form: ``"classes"``: N tensors ``[h, w]`` of ids, as the targets have them, -1 where none is known, or of
+                several labels ``[h, w, C]`` of zeros and ones; ``"probabilities"`` or ``"logits"``: N tensors
+                ``[h, w, C]``.
 
         Raises:
             DataError: an answer is not a number.
@@ -370,7 +511,9 @@ class SemanticSegmentation(OfParts, Segmentation):
         if form == "logits":
             return whole
         if form == "probabilities":
-            return [one.softmax(-1) for one in whole]
+            return [one.sigmoid() if self.multi_label else one.softmax(-1) for one in whole]
+        if self.multi_label:
+            return [(self.margins(one) > 0).to(torch.uint8) for one in whole]
         firsts = torch.tensor(self._first_ids or [0])
         found = [firsts.to(one.device)[one.argmax(-1)] for one in whole]
         if "unknown" not in outputs:
@@ -394,18 +537,19 @@ class SemanticSegmentation(OfParts, Segmentation):
     def ranked(self, outputs: Any, count: int = 5) -> list[Any]:
         """Return the ids of all pixels of each picture, with the names of the classes; see ``Kind.ranked``."""
         names = {-1: _UNKNOWN, **dict(zip(self._first_ids, self.classes, strict=True))}
+        names = dict(enumerate(self.classes)) if self.multi_label else names
         return [OfPixels(ids, names) for ids in self.answers(outputs, "classes")]
 
     def in_json(self, answer: Any) -> dict[str, Any]:
         """Return the size, and of each class that is there a mask in run lengths, as COCO has them; see ``in_runs``."""
         ids = answer.ids.cpu().numpy()
-        there = {*np.unique(ids).tolist()}
+        planes = {name: ids[..., one] > 0 if ids.ndim == 3 else ids == one for one, name in answer.names.items()}
         masks = [
-            {"label": name, "share": float((ids == one).mean()), "counts": in_runs(ids == one)}
-            for one, name in answer.names.items()
-            if one in there
+            {"label": name, "share": float(own.mean()), "counts": in_runs(own)}
+            for name, own in planes.items()
+            if own.any()
         ]
-        return {"size": list(ids.shape), "masks": masks}
+        return {"size": list(ids.shape[:2]), "masks": masks}
 
     def coco(self, answers: Sequence[Any], names: Sequence[str]) -> dict[str, Any]:
         """Return of each picture a mask of each class that is there, as COCO's JSON; see ``Kind.coco``."""
@@ -418,13 +562,29 @@ class SemanticSegmentation(OfParts, Segmentation):
 
 
 @dataclass(frozen=True)
+class _OneClass:
+    """Makes targets of ids ``[h, w]``, and says so where there are several labels."""
+
+    code: Callable[[Any], Batch]
+
+    def __call__(self, ids: Tensor) -> Batch:
+        if ids.ndim == 3:
+            raise DataError(
+                f"a mask has {ids.shape[-1]} labels of each pixel: set multi_label=True of the model, or give one "
+                "class of each"
+            )
+        return self.code(ids)
+
+
+@dataclass(frozen=True)
 class _InFull:
     """Reads a mask twice, for the pixels that are shown and for those of the file."""
 
     read: Any
 
     def __call__(self, item: Any, example: Batch | None = None) -> dict[str, Any]:
-        return {"shown": self.read(item, example), "whole": self.read(item, None)}
+        full = None if example is None else {"size": example["full"], "full": example["full"]}
+        return {"shown": self.read(item, example), "whole": self.read(item, full)}
 
 
 @dataclass(frozen=True)

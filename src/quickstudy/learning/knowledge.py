@@ -29,6 +29,7 @@ from quickstudy.learning.confidence import (
     HeldOut,
     HeldOutAccuracy,
     accuracy_of,
+    accuracy_of_parts,
     confidence_of,
     left_out,
     lowered,
@@ -262,7 +263,13 @@ class Knowledge:
 
     @cached_property
     def accuracy(self) -> HeldOutAccuracy:
-        """What accuracy to expect, by the answers that ``confidence`` rests on."""
+        """What accuracy to expect, by the answers that ``confidence`` rests on; where parts are learned, of these."""
+        if self.kind.task_of_parts and isinstance(self.algorithm, EmbeddingAlgorithm) and not self.transductive:
+            kept = self.support.values()
+            if not kept:
+                return accuracy_of(self.held_out(), [])
+            values, owners = [each.values for each in kept], [each.sources for each in kept]
+            return accuracy_of_parts(self.algorithm, values, owners, list(self.support))
         return accuracy_of(self.held_out(), list(self.support))
 
 

@@ -291,6 +291,8 @@ def _proven(
     else:
         try:
             content = written(*trace(), _names(inputs, tensors))
+        except ConfigError:  # of a model that says itself why no graph holds it
+            raise
         except Exception as error:  # tracing runs all of torch, which raises almost anything
             raise ConfigError(
                 f"{name} cannot be exported as {model.suffix}: {_reason(error)}. "
