@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Literal
 
 import torch
 
+from quickstudy.batches import stack
 from quickstudy.data.annotations import Annotations, Read, annotated
 from quickstudy.data.frames import file_frame
 from quickstudy.data.places import open_source
@@ -29,11 +30,12 @@ from quickstudy.image.via import via_file, via_table
 from quickstudy.image.voc import voc_table
 from quickstudy.image.yolo import yolo_table
 from quickstudy.kinds.base import Kind
-from quickstudy.kinds.detection import Detection, numbered
+from quickstudy.kinds.detection import Detection, numbered, objects_of
 from quickstudy.kinds.embedding import Embedding
 from quickstudy.kinds.faces import Faces
 from quickstudy.kinds.instances import InstanceSegmentation as Instances
 from quickstudy.kinds.instances import Keypoints
+from quickstudy.kinds.poses import Poses
 from quickstudy.kinds.regression import Regression
 from quickstudy.kinds.semantic import SemanticSegmentation as Pixels
 from quickstudy.kinds.style import StyleTransfer as Style
@@ -614,3 +616,48 @@ class StyleTransfer(ImageTask):
 
 class ImageRegressor(Regressor, ImageTask):
     """Tells a number of each picture, such as an age; see ``Regressor``. The default backbone is timm's resnet18."""
+
+
+class PoseEstimator(ObjectDetector):
+    """Tells points of persons, such as elbows and knees, by a trained ViTPose of transformers: it is ready as made.
+
+    ``predictor()`` answers at once, of one person whom the picture shows; ``estimate`` of each by the box around them,
+    as a detector finds it. Further options are ``min_score``, ``spread`` and ``ignore``, see ``kinds.poses.Poses``. It
+    is tested, and not trained: that is for ``KeypointDetector``.
+
+    Args:
+        backbone: its name on the Hugging Face Hub, such as ``"usyd-community/vitpose-base-simple"``, or its folder.
+        options: of ``Task``, and those further ones.
+
+    Raises:
+        MissingPackageError: transformers, or scipy, is not installed.
+        ConfigError: it cannot be had, or is damaged.
+    """
+
+    modality = Picture(1024, resize="shrink")
+    default_backbone = "usyd-community/vitpose-base-simple"
+    answers = Poses
+    kind: Poses
+
+    def estimate(self, pictures: Sequence[Any], boxes: Sequence[Any]) -> list[Any]:
+        """Return the points of each person in N pictures, as ``predict`` of its predictor does.
+
+        Args:
+            pictures: paths, arrays, tensors.
+            boxes: of each picture ``[M, 4]``, x and y of two corners in pixels of the file; answers are in their order.
+
+        Raises:
+            DataError: there are not as many, a picture cannot be read, or a box is none.
+        """
+        if len(pictures) != len(boxes):
+            raise DataError(f"there are {len(pictures)} pictures and {len(boxes)} lists of boxes: each needs one")
+        predictor, answers = self.predictor(), list[Any]()
+        kind = replace(predictor.kind, min_score=1e-9)  # who gives a box asks for an answer
+        for picture, own in zip(pictures, boxes, strict=True):
+            corners = objects_of({"boxes": own, "labels": ["person"] * len(own)})["boxes"]
+            inputs = stack([predictor.modality(picture)])
+            inputs["boxes"] = corners[None] * (inputs["size"] / inputs["full"]).flip(-1).repeat(1, 2)[:, None]
+            inputs = {name: leaf.to(predictor.device) for name, leaf in inputs.items()}
+            with torch.inference_mode():
+                answers += kind.answers(kind.outputs(predictor.encoder, predictor.head, inputs), "objects")
+        return answers

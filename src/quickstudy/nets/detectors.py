@@ -27,7 +27,7 @@ BY_PICTURE = ("retinanet",)
 """Those whose loss of a batch is the mean over its pictures, so that it may be shared."""
 _FINEST = {"retinanet": 8, "fcos": 8}
 """The finest map's stride, in pixels; 4 of the others."""
-GROUPS = {"retinanet": 8, "fcos": 32, "faster_rcnn": 1, "mask_rcnn": 1, "keypoint_rcnn": 1, "rt_detr": 8, "rf_detr": 1}
+GROUPS = {"retinanet": 8, "fcos": 32, "faster_rcnn": 1, "mask_rcnn": 1, "keypoint_rcnn": 1, "rt_detr": 8}
 """What the channels of the pyramid are a multiple of, for GroupNorm; and RT-DETR's, for its heads of attention."""
 Found = dict[str, Tensor]
 Objects = Sequence[Mapping[str, Tensor]]

@@ -354,8 +354,8 @@ def build_encoder(
         encoder, backbone = Encoder(towers), "open_clip"
     elif transformers_bridge.is_name(backbone) and "features_only" in kwargs:
         check_options(backbone, kwargs, ("features_only",))
-        maps, kwargs = ready_detectors.create(backbone, pretrained)
-        encoder, backbone = Encoder(maps), "detection_transformer"  # which needs neither the hub nor files
+        maps, backbone, kwargs = ready_detectors.create(backbone, pretrained)
+        encoder = Encoder(maps)  # a saved model needs neither the hub nor the folder
     elif transformers_bridge.is_name(backbone):
         check_options(backbone, kwargs, ("pooling", "normalize", "prompts"))
         module, kwargs = transformers_bridge.create(backbone, kwargs, pretrained)
@@ -463,7 +463,7 @@ def sized(encoder: Encoder, options: Mapping[str, Any]) -> Encoder:
 
 def starts_from_nothing(backbone: str) -> bool:
     """Whether a backbone of this name begins with random weights, as there are no trained ones of it."""
-    apart = "transformers", "open_clip", "static_embeddings", "seq2seq", "detection_transformer"
+    apart = "transformers", "open_clip", "static_embeddings", "seq2seq", "detection_transformer", "vitpose"
     return backbone in BACKBONES and backbone not in apart and not _may_be_trained(backbone)
 
 

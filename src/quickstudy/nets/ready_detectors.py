@@ -20,11 +20,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from quickstudy.errors import ConfigError, few, first_line, require
+from quickstudy.nets.poses import PoseFeatures
 from quickstudy.nets.registry import BACKBONES
 from quickstudy.nets.transformers_bridge import folder_of, quiet
 
 READY = {"rt_detr": "RTDetrForObjectDetection", "rf_detr": "RfDetrForObjectDetection"}
 """By the type of the model, which is the detector's name, its class in transformers."""
+_POSES = {"vitpose": "VitPoseForPoseEstimation"}
 _OF_CLASSES = {"class_embed", "enc_out_class_embed", "enc_score_head"}
 """Layers that tell classes."""
 _RARE = 0.01
@@ -69,6 +71,11 @@ class DetectorMaps(nn.Module):
         """What the sides of a canvas are brought to multiples of."""
         whole.model.backbone = GivenMaps(self.detector)
         self._rest = (whole,) if trained else ()  # no part of it: who makes a head takes a copy
+
+    @property
+    def ready(self) -> bool:
+        """Whether it came with trained weights, those of what stands on it, too."""
+        return bool(self._rest)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -172,15 +179,15 @@ def from_config(
     return DetectorMaps(getattr(transformers, READY[whole.model_type])(whole), mean, std, side, trained=False)
 
 
-def create(name: str, pretrained: bool) -> tuple[DetectorMaps, dict[str, Any]]:
-    """Make the maps of the detector that a name stands for; no code is run from its files.
+def create(name: str, pretrained: bool) -> tuple[nn.Module, str, dict[str, Any]]:
+    """Make what sees of the detector, or the ViTPose, that a name stands for; no code is run from its files.
 
     Args:
         name: ``owner/model``, or a folder.
         pretrained: whether its weights are loaded.
 
     Returns:
-        The maps, and the options of ``"detection_transformer"`` that make such ones.
+        What sees, and the name and the options of the backbone that makes such a one.
 
     Raises:
         MissingPackageError: transformers is not installed.
@@ -191,7 +198,7 @@ def create(name: str, pretrained: bool) -> tuple[DetectorMaps, dict[str, Any]]:
     try:
         with quiet(transformers):
             config = _checked(transformers.AutoConfig.from_pretrained(folder, local_files_only=True), transformers)
-            of = getattr(transformers, READY[config.model_type])
+            of = getattr(transformers, {**READY, **_POSES}[config.model_type])
             options = {"local_files_only": True, "dtype": torch.float32}
             whole = of.from_pretrained(folder, **options).train() if pretrained else of(config)
         file = folder / "preprocessor_config.json"
@@ -200,18 +207,21 @@ def create(name: str, pretrained: bool) -> tuple[DetectorMaps, dict[str, Any]]:
         raise
     except Exception as error:  # damage makes the library raise almost anything
         raise ConfigError(f"the detector in '{folder}' cannot be read: {first_line(error)}. {_INSTEAD}") from error
+    plain = {key: value for key, value in config.to_dict().items() if key != "transformers_version"}
+    if config.model_type in _POSES:
+        features = PoseFeatures(whole, told, pretrained)
+        return features, "vitpose", {"config": plain, "processor": features.processor}
     normalizes = told.get("do_normalize", config.model_type == "rf_detr")
     usual = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
     mean = told.get("image_mean", usual[0]) if normalizes else [0.0] * 3
     std = told.get("image_std", usual[1]) if normalizes else [1.0] * 3
     side = (told.get("size") or {}).get("height")
-    plain = {key: value for key, value in config.to_dict().items() if key != "transformers_version"}
     own = {"config": plain, "mean": [*mean], "std": [*std], "side": side}
-    return DetectorMaps(whole, mean, std, side, pretrained), own
+    return DetectorMaps(whole, mean, std, side, pretrained), "detection_transformer", own
 
 
 def _checked(config: Any, transformers: Any) -> Any:
-    if config.model_type not in READY:
+    if config.model_type not in {**READY, **_POSES}:
         raise ConfigError(
             f"a model of type '{config.model_type}' is no detector that is known: give one of {few(map(repr, READY))}, "
             "such as backbone='PekingU/rtdetr_r50vd', or a backbone of timm's, such as 'resnet18'"
