@@ -40,6 +40,8 @@ from quickstudy.nets.transformers_bridge import TransformersEncoder
 from quickstudy.text import (
     QuestionAnswering,
     QuestionAnsweringData,
+    TextClassificationData,
+    TextClassifier,
     TokenClassificationData,
     TokenClassifier,
     Translation,
@@ -418,6 +420,35 @@ def dates_step(root: Path) -> dict[str, Any]:
     }
 
 
+# ---- steps of texts that are as long
+
+
+def by_length(root: Path) -> dict[str, Any]:
+    """Train on sentences of all lengths, in any order and such that those of a step are about as long."""
+    questions, _ = squad_questions(root / "text" / "xquad_en.json.gz")
+    contexts = dict.fromkeys(question["context"] for question in questions)
+    sentences = [one for context in contexts for one in re.split(r"(?<=[.!?])\s+", context) if one.strip()]
+    found: dict[str, Any] = {"sentences": len(sentences), "batch size": 16}
+    for backbone in ("small_transformer", BACKBONE):
+        seconds = dict[str, float]()
+        for sampler in (None, "by_length"):
+            data = TextClassificationData.from_lists(
+                train_texts=sentences,
+                train_targets=[str(row % 4) for row in range(len(sentences))],
+                batch_size=16,
+                max_length=LENGTH,
+                sampler=sampler,
+            )
+            model = TextClassifier(backbone=backbone)
+            model.meet(data, "fit")
+            masks = [batch["mask"] for batch, _ in data.batch_loader("train", kind=model.kind)]
+            filled = sum(int((~mask).sum()) for mask in masks) / sum(mask.numel() for mask in masks)
+            seconds[sampler or "any order"] = trained(model, data, 1)
+            found[f"padding, {sampler or 'any order'}, {backbone}"] = round(filled, 3)
+        found[f"CPU seconds of an epoch, {backbone}"] = seconds
+    return found
+
+
 # ---- speech
 
 
@@ -529,6 +560,7 @@ MEASUREMENTS = {
     "step": step,
     "dates": dates,
     "dates_step": dates_step,
+    "by_length": by_length,
     "speech": speech,
     "speech_longer": speech_longer,
 }

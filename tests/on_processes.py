@@ -41,6 +41,7 @@ from quickstudy.pointcloud import (
 from quickstudy.pointcloud.nets import PointNet
 from quickstudy.selfsupervised import METHODS
 from quickstudy.testing.made_up import Bag, Messages
+from quickstudy.text import Translation, TranslationData
 from quickstudy.training.task import Classifier, Task
 
 QUIET: dict[str, Any] = dict.fromkeys(
@@ -62,6 +63,7 @@ JOBS: list[tuple[str, Any, dict[str, Any]]] = [
     *((name, "64-true", {}) for name in METHODS.names()),
     *((name, "64-true", {"form": form}) for form in ("tokens", "graphs") for name in (*MISSION[::3], "default")),
     *(("default", "64-true", {"form": form}) for form in ("parts", "boxes", "objects", "pixels", *FORMS)),
+    ("default", "32-true", {"form": "written"}),  # T5 norms in float32
 ]
 
 
@@ -145,6 +147,13 @@ def scenes(form: str, batch_size: int) -> DataModule:
         train_arrays=clouds, train_targets=targets, test_arrays=clouds, test_targets=targets, batch_size=batch_size
     )
     return given
+
+
+def written(batch_size: int) -> DataModule:
+    """Texts and targets of different lengths, of which some processes see longer ones."""
+    texts = [f"{'ab' * (1 + number % 4)}{number}" for number in range(41)]
+    targets = [text[::-1] * (1 + number % 3) for number, text in enumerate(texts)]
+    return TranslationData.from_lists(texts, targets, None, None, texts, targets, None, batch_size=batch_size)
 
 
 class Maps(nn.Module):
@@ -244,6 +253,9 @@ def trained(
             if form == "parts"
             else PointCloudObjectDetector(cell=1.0, width=4, **known)
         )
+    elif form == "written":
+        sizes = {"width": 8, "heads": 2, "inner_width": 8, "layers": 1, "dropout": 0.0}
+        model = Translation(learning_rate=1e-2, optimizer=optimizer, backbone_kwargs=sizes)
     elif form in ("objects", "pixels"):
         of_maps: dict[str, Any] = {"learning_rate": 1e-2, "optimizer": optimizer, "backbone": Maps(), "width": 16}
         model = (
@@ -284,6 +296,8 @@ def trained(
         given = scenes(form, 12 // world)
     elif form in ("objects", "pixels"):
         given = places(form, 12 // world)
+    elif form == "written":
+        given = written(12 // world)
     elif form != "pictures":
         given = ragged(form, default, 12 // world if default else 4)
     else:

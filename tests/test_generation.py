@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import json
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import tokenizers
 import torch
 import transformers
+from lightning.pytorch import Callback
 
 from quickstudy import Trainer
 from quickstudy.batches import stack
 from quickstudy.errors import ConfigError, DataError, DataWarning
 from quickstudy.functional.characters import text_of
+from quickstudy.image import ImageClassificationData
 from quickstudy.kinds.generation import Summaries, Translations, target_of
 from quickstudy.nets import Encoder
 from quickstudy.nets.seq2seq import Seq2SeqDecoder, seq2seq, small_t5
+from quickstudy.serve.app import build
+from quickstudy.serve.service import Service
 from quickstudy.testing import check_kind
 from quickstudy.text import Summarization, SummarizationData, Text, Translation, TranslationData
 from quickstudy.trained import TrainedModel
@@ -113,6 +119,34 @@ def test_a_checkpoint_holds_each_parameter_once_and_all_that_is_needed(model: Tr
     assert sum(value.numel() for value in held.values()) == sum(one.numel() for one in model.parameters())
     read = Translation.load_from_checkpoint(tmp_path / "model.ckpt")
     assert read.predictor().predict(TEXTS) == model.predictor().predict(TEXTS)
+
+
+def test_a_run_goes_on_within_an_epoch(tmp_path: Path) -> None:
+    class SaveThird(Callback):
+        def on_train_batch_end(self, trainer: Any, *rest: Any) -> None:
+            if trainer.global_step == 3:
+                trainer.save_checkpoint(tmp_path / "third.ckpt")
+
+    def weights(callbacks: list[Callback], checkpoint: Path | None = None) -> dict[str, torch.Tensor]:
+        torch.manual_seed(0)
+        model = Translation(backbone_kwargs={**SMALL, "dropout": 0.1}, learning_rate=0.01)
+        trainer = Trainer(max_epochs=2, callbacks=callbacks, **QUIET)
+        trainer.fit(model, datamodule=data(vocabulary_size=258), ckpt_path=checkpoint)
+        return model.state_dict()
+
+    whole = weights([SaveThird()])
+    rest = weights([], tmp_path / "third.ckpt")
+    assert all(torch.equal(value, rest[name]) for name, value in whole.items())
+
+
+def test_a_service_writes_texts(model: Translation) -> None:
+    async def answers(service: Service) -> Any:
+        transport = httpx.ASGITransport(build(service))
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+            return (await client.post("/predict", json={"texts": ["cg", "ae"]})).json()
+
+    with Service(model.predictor(), name="written") as service:
+        assert asyncio.run(answers(service)) == {"predictions": [{"text": "GC"}, {"text": "EA"}]}
 
 
 def test_texts_and_targets_share_a_tokenizer_that_loses_nothing() -> None:
@@ -327,6 +361,17 @@ def test_long_texts_are_cut_with_a_word() -> None:
     made = TranslationData.from_lists(train_texts=longer, train_targets=TARGETS, max_length=4)
     with pytest.warns(DataWarning, match="12 of .* texts are longer than 4 tokens"):
         made.batch_loader("train")
+
+
+def test_steps_may_have_texts_that_are_as_long() -> None:
+    texts = ["a" * (1 + number % 9) for number in range(54)]
+    options: dict[str, Any] = {"batch_size": 6, "sampler": "by_length", "vocabulary_size": 258}
+    made = TranslationData.from_lists(train_texts=texts, train_targets=texts, **options)
+    masks = [batch["input"]["mask"] for batch in made.batch_loader("train", kind=Translations())]
+    assert len({*(mask.shape[1] for mask in masks)}) > 4 and all(bool(mask.all()) for mask in masks)
+    pictures = ImageClassificationData.from_tensors(torch.zeros(4, 3, 8, 8), ["a", "b"] * 2, sampler="by_length")
+    with pytest.raises(ConfigError, match="inputs that have a length, and pictures have none"):
+        pictures.batch_loader("train")
 
 
 def test_numbers_in_place_of_texts_are_told() -> None:

@@ -177,6 +177,8 @@ class Kind(ABC):
     """Where a few examples teach classes of parts of inputs: the task whose data shows these, as commands call it."""
     shares: ClassVar[bool] = True
     """Whether a batch's gradient is the mean of its parts', weighed; else it depends on how processes share batches."""
+    exported_places: ClassVar[int] = 0
+    """How many numbers of an exported answer say where it is, before those that say what it is."""
     whole_gradient: ClassVar[bool] = True
     """Whether training follows all of the loss's gradient; else some is left out, as that by proposals' places."""
 
@@ -612,6 +614,10 @@ class Kind(ABC):
         """
         ranked = zip(self.ranked(outputs), inputs, strict=True)
         return [row for answer, (name, true) in ranked for row in self.written(answer, name, true)]
+
+    def to_export(self, encoder: Encoder, head: nn.Module, inputs: Batch) -> Tensor:
+        """Return the answers to inputs as an exported graph gives them, see ``exported``."""
+        return self.exported(self.outputs(encoder, head, inputs))
 
     def exported(self, outputs: Any) -> Tensor:
         """Return raw answers ``[N, C]`` as an exported graph gives them."""

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from quickstudy.algorithms import Algorithm
 from quickstudy.batches import Batch
 from quickstudy.data.annotations import Annotations, annotated
-from quickstudy.errors import ConfigError, DataError, brief, check_choice, check_counts, check_shares
+from quickstudy.errors import ConfigError, DataError, brief, check_choice, check_counts, check_shares, require
 from quickstudy.functional.detections import (
     THRESHOLDS,
     average_precision,
@@ -108,6 +108,11 @@ class Detection(FoundObjects):
     def shares(self) -> bool:  # type: ignore[override]
         """Whether a batch's gradient is the mean of its pictures'; else it depends on how processes share batches."""
         return self.detector in BY_PICTURE
+
+    @property
+    def exported_places(self) -> int:  # type: ignore[override]
+        """Numbers of the box of an exported answer, see ``to_export``."""
+        return 4 if self.detector == "retinanet" else 0
 
     @property
     def whole_gradient(self) -> bool:  # type: ignore[override]
@@ -223,6 +228,27 @@ class Detection(FoundObjects):
         found: list[Found] = head(maps, inputs["size"], inputs["pixels"])
         filled = {name: torch.stack([padded_to(own[name], self.most) for own in found]) for name in found[0]}
         return {**filled, "size": inputs["size"], "full": inputs["full"]}
+
+    def to_export(self, encoder: Encoder, head: nn.Module, inputs: Batch) -> Tensor:
+        """Return all that RetinaNet says, before it is chosen among: of each of A anchors the two corners of a box, in
+        shares of the canvas's sides and cut at the picture's, and a probability of each class, ``[N, A, 4 + C]``.
+
+        Raises:
+            ConfigError: it is another, which chooses among proposals, or has none such.
+        """
+        if not isinstance(head, Detector) or head.name != "retinanet":
+            return self.exported(None)
+        image_list = require("torchvision.models.detection.image_list", extra="image")
+        pixels, network = inputs["pixels"], head.network
+        height, width = pixels.shape[2:]
+        levels = list(head.pyramid_of(encoder.maps(inputs)).values())
+        told = network.head(levels)
+        (anchors,) = network.anchor_generator(image_list.ImageList(pixels[:1], [(height, width)]), levels)
+        moved = told["bbox_regression"]
+        boxes = network.box_coder.decode_single(moved.flatten(0, 1), anchors.repeat(moved.shape[0], 1)).view_as(moved)
+        limits = inputs["size"].flip(-1).repeat(1, 2)[:, None].to(boxes)
+        boxes = torch.minimum(boxes.clamp(min=0), limits) / boxes.new_tensor([width, height] * 2)
+        return torch.cat([boxes, told["cls_logits"].sigmoid()], -1)
 
     # ---- how well it does
 

@@ -18,6 +18,7 @@ from typing import Any, Literal, Self, get_args
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from quickstudy.batches import Batch, is_batch, stack, take
@@ -270,6 +271,12 @@ class Text(Modality):
     @property
     def _length(self) -> int:
         return _WHOLE_LENGTH if self.rewritten else _LENGTH
+
+    def lengths(self, inputs: Inputs) -> NDArray[np.int64] | None:
+        """Return how many characters each has; tokens that are fed as they are have no length here."""
+        if isinstance(inputs, (torch.Tensor, dict)):
+            return None
+        return np.array([len(text) for text in _Texts(inputs, self._read).some(len(inputs))], np.int64)
 
     # ---- learning
 
