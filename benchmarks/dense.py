@@ -17,6 +17,7 @@ from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
 
+import average_precision
 import numpy as np
 import shots_of_objects
 import torch
@@ -351,6 +352,11 @@ def step(root: Path) -> dict[str, Any]:
     }
 
 
+def precision_time(root: Path) -> dict[str, Any]:
+    """Time the average precision of 5,000 pictures of made-up objects; see ``average_precision``."""
+    return average_precision.measured()
+
+
 def letters(root: Path, shots: int) -> dict[str, Any]:
     """Find letters on photographs whose classes are of few objects; see ``shots_of_objects``."""
     return shots_of_objects.measured(shots, vision(root, "penn-fudan.zip"), trained)
@@ -368,6 +374,7 @@ MEASUREMENTS = {
     "transformer": transformer,
     "styles": styles,
     "step": step,
+    "precision_time": precision_time,
     "letters_1": partial(letters, shots=1),
     "letters_5": partial(letters, shots=5),
     "letters_10": partial(letters, shots=10),
