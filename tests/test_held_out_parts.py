@@ -9,8 +9,15 @@ import pytest
 import torch
 
 from quickstudy.algorithms import STRATEGIES
+from quickstudy.functional.calibration import expected_calibration_error
 from quickstudy.functional.intervals import mean_interval
-from quickstudy.learning.confidence import accuracy_of_parts, parts_in_words
+from quickstudy.learning.confidence import (
+    HeldOutAccuracy,
+    HeldOutParts,
+    accuracy_of_parts,
+    parts_in_words,
+    parts_left_out,
+)
 
 NAMES = ["ground", "cat", "dog"]
 
@@ -27,6 +34,14 @@ def rows(inputs: int = 6, each: int = 5, far: float = 2.0) -> list[tuple[torch.T
                 owners += [number + 7] * each
         found.append((torch.tensor(np.concatenate(own)), owners))
     return found
+
+
+def held(parts: list[tuple[torch.Tensor, list[int]]]) -> HeldOutParts:
+    return parts_left_out(STRATEGIES["nearest_centroid"](), *zip(*parts, strict=True))
+
+
+def told(parts: list[tuple[torch.Tensor, list[int]]]) -> HeldOutAccuracy:
+    return accuracy_of_parts(held(parts), NAMES[: len(parts)])
 
 
 def naive(parts: list[tuple[torch.Tensor, list[int]]]) -> dict[tuple[int, int], float]:
@@ -47,7 +62,7 @@ def naive(parts: list[tuple[torch.Tensor, list[int]]]) -> dict[tuple[int, int], 
 
 def test_inputs_are_left_out_whole() -> None:
     parts = rows()
-    found = accuracy_of_parts(STRATEGIES["nearest_centroid"](), *zip(*parts, strict=True), NAMES)
+    found = told(parts)
     shares = naive(parts)
     by_input = [np.mean([share for (own, _), share in shares.items() if own == number]) for number in range(7, 13)]
     mean, half = mean_interval(torch.tensor(by_input), 6)
@@ -66,8 +81,7 @@ def test_inputs_are_left_out_whole() -> None:
 def test_parts_of_one_input_tell_no_more_than_one() -> None:
     few = rows(far=0.5)
     many = [(one.repeat_interleave(8, 0), np.repeat(own, 8).tolist()) for one, own in few]
-    made = STRATEGIES["nearest_centroid"]()
-    found, again = (accuracy_of_parts(made, *zip(*parts, strict=True), NAMES) for parts in (few, many))
+    found, again = (told(parts) for parts in (few, many))
     assert found.accuracy == pytest.approx(again.accuracy) and found.ci95 == pytest.approx(again.ci95)
 
 
@@ -75,18 +89,45 @@ def test_rare_classes_are_spread_over_the_rounds() -> None:
     """Of 40 inputs, left out four at a time, two show the third class: each is asked while the other teaches."""
     parts = rows(40, 1, 0.1)
     parts[2] = (parts[2][0][:2], parts[2][1][:2])
-    found = accuracy_of_parts(STRATEGIES["nearest_centroid"](), *zip(*parts, strict=True), NAMES)
+    found = told(parts)
     assert found.by_class["dog"].examples == 2 and found.examples == 40
 
 
 def test_a_class_of_one_input_is_not_asked() -> None:
     parts = rows()
     parts[2] = (parts[2][0][:5], parts[2][1][:5])
-    found = accuracy_of_parts(STRATEGIES["nearest_centroid"](), *zip(*parts, strict=True), NAMES)
+    found = told(parts)
     assert found.by_class["dog"].examples == 0 and math.isnan(found.by_class["dog"].accuracy)
     assert found.by_class["cat"].examples == 6
     assert parts_in_words(found, "texts")[-1] == "Of dog it says nothing, as no two texts show it"
     alone = [(one[:5], own[:5]) for one, own in rows()[:2]]
-    none = accuracy_of_parts(STRATEGIES["nearest_centroid"](), *zip(*alone, strict=True), NAMES[:2])
+    none = told(alone)
     assert math.isnan(none.accuracy) and none.examples == 0
     assert parts_in_words(none, "pictures")[0].startswith("Held-out accuracy: not told, as it takes two pictures")
+
+
+def test_probabilities_are_right_as_often_as_they_say() -> None:
+    """By inputs that were left out; and where all of a few are right, no surer than that allows."""
+    parts = rows(30, 5, 1.5)
+    found = held(parts)
+    temperature = found.temperature
+    assert temperature != pytest.approx(1, abs=0.05)
+    error, before = (
+        expected_calibration_error((found.logits / by).softmax(1), found.targets) for by in (temperature, 1.0)
+    )
+    assert error < before
+    easy = held(rows(3, 200, 0.01))
+    assert (easy.logits.argmax(1) == easy.targets).all()
+    shares = (easy.logits / easy.temperature).softmax(1).gather(1, easy.targets[:, None])
+    assert shares.mean() < 0.95  # of 8 pairs of an input and a class one in 10 is doubted, and spread over 3 classes
+    alone = [(one[:5], own[:5]) for one, own in rows()[:2]]
+    assert held(alone).temperature == 1
+    parts[2] = (parts[2][0][:5], parts[2][1][:5])  # one that no other input shows
+    assert held(parts).logits.isinf().any() and 0.1 < held(parts).temperature < 10
+
+
+def test_of_very_many_parts_an_even_share_is_learned_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("quickstudy.learning.confidence._ROWS_IN_ALL", 1800)
+    found = held(rows(6, 50))  # 300, 300 and 150 rows, of which 60 each are taken
+    assert torch.bincount(found.targets).tolist() == [60, 60, 50]
+    assert torch.bincount(found.owners[found.targets == 0]).tolist() == [10] * 6

@@ -248,14 +248,19 @@ class PartPredictor(Adapted):
         output = kind.forms[0] if output is None else output
         check_choice("output", output, *kind.forms)
         below = self._knowledge.unknown_below() if may_be_unknown else None
-        found = answered_by_parts(self._knowledge, kind, inputs, below, batch_size)
+        found = answered_by_parts(self._knowledge, kind, inputs, below, batch_size, self._temperature(output))
         return [answer for outputs, _ in found for answer in kind.answers(outputs, output)]
 
     def rank(self, inputs: Any, count: int = 5, *, nearest: int = 0, batch_size: int = AT_ONCE) -> list[Any]:
         """Return answers as they are written, see ``Kind.ranked``; ``count`` does not matter."""
         kind = self.kind
-        found = answered_by_parts(self._knowledge, kind, inputs, None, batch_size)
+        found = answered_by_parts(self._knowledge, kind, inputs, None, batch_size, self._temperature(kind.forms[0]))
         return [answer for outputs, _ in found for answer in kind.ranked(outputs)]
+
+    def _temperature(self, form: str) -> float:
+        """Return what logits are divided by, so that a form tells how sure it may be; by inputs that are left out."""
+        held = self._knowledge.parts_held_out if form in of_parts(self._knowledge).sure else None
+        return 1.0 if held is None else held.temperature
 
     def score(self, inputs: Any, targets: Any) -> float:
         """Return the score of the kind on N inputs, such as the mean intersection over union.

@@ -77,6 +77,7 @@ class Entities(OfParts, Segmentation):
     shown_by: ClassVar[str] = "linear_probe"
     task_of_parts: ClassVar[str] = "token_classification"
     marks: ClassVar[str] = "entities"
+    sure: ClassVar[tuple[str, ...]] = ("entities", "probabilities", "logits")
     lacking: ClassVar[str] = "the data has no entities: give them, for instance by TokenClassificationData.from_conll"
 
     hidden: int = 0

@@ -95,6 +95,8 @@ class OfParts(Kind):
     """An answer that can be learned from a few examples part by part: what a kind has for that beside the rest."""
 
     learned_by: ClassVar[str] = "quickstudy.part_predictor:PartPredictor"
+    sure: ClassVar[tuple[str, ...]] = ()
+    """The forms that tell how sure answers to parts are, and of which these are put together as they are."""
     marks: ClassVar[str] = "masks"
     """What targets are called in a request that shows a class."""
 

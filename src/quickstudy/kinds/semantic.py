@@ -117,6 +117,7 @@ class SemanticSegmentation(OfParts, Segmentation):
 
     shown_by: ClassVar[str] = "linear_probe"
     task_of_parts: ClassVar[str] = "semantic_segmentation"
+    sure: ClassVar[tuple[str, ...]] = ("probabilities", "logits")
     lacking: ClassVar[str] = "the data has no masks: give some, for instance by SemanticSegmentationData.from_folders"
     usual_options: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "linear_probe": {"class_weight": "balanced", "regularization": 10.0}  # as cells of one input are much alike
