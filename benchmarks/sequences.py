@@ -48,7 +48,9 @@ from quickstudy.text import (
     TranslationData,
 )
 from quickstudy.text.conll import conll_texts
+from quickstudy.text.elements import given_spans
 from quickstudy.text.squad import squad_questions
+from quickstudy.text.words import PLAIN, signs_of, word_spans
 
 BACKBONE, BATCH, LENGTH = "minilm", 8, 256
 RATE, OUT = 8_000, "lucas"
@@ -115,10 +117,12 @@ def known_names(words: Sequence[Sequence[str]], tags: Sequence[Sequence[str]]) -
 
 def f1_of(told: Sequence[Sequence[str]], true: Sequence[Sequence[str]]) -> dict[str, float]:
     """Return the F1 of entities in percent, with its interval over texts."""
-    figures = []
-    for own, right in zip(told, true, strict=True):
-        found, there = set(entities_of(in_iob2(own))), set(entities_of(in_iob2(right)))
-        figures.append([len(found & there), len(found), len(there)])
+    return f1_of_spans(*([set(entities_of(in_iob2(own))) for own in tags] for tags in (told, true)))
+
+
+def f1_of_spans(told: Sequence[set[Any]], true: Sequence[set[Any]]) -> dict[str, float]:
+    """Return the same of spans."""
+    figures = [[len(own & right), len(own), len(right)] for own, right in zip(told, true, strict=True)]
     measure = Found(["all"])
     measure.update(torch.tensor(figures).float())
     estimate = measure.estimates()["f1"]
@@ -148,6 +152,32 @@ def entities(root: Path) -> dict[str, Any]:
         "trained on all": {**tested(model, data), "train_cpu_seconds": seconds},
         "names of training alone": f1_of([baseline(text) for text in asked], truth),
     }
+
+
+def words(root: Path) -> dict[str, Any]:
+    """Ask who has learned lists of words in plain text, and part lists that were joined by blanks again."""
+    texts, tags = conll_texts(root / "text" / "wnut17_train.conll.gz")
+    asked, truth = conll_texts(root / "text" / "wnut17_test.conll.gz")
+    assert tags is not None and truth is not None
+    joined, signs = [" ".join(text) for text in asked], signs_of(texts)
+    shares = {}
+    for name, known in (("learned of training", signs), ("by signs alone", PLAIN)):
+        parted = [[text[start:end] for start, end in word_spans(text, known)] for text in joined]
+        shares[f"texts parted again as they were, {name}"] = round(
+            100 * float(np.mean([own == text for own, text in zip(parted, asked, strict=True)])), 2
+        )
+    true = []
+    for text, own in zip(asked, truth, strict=True):
+        places = given_spans(text)
+        spans = entities_of(in_iob2(own))
+        true.append({(places[span.start][0], places[span.end - 1][1], span.label) for span in spans})
+    torch.manual_seed(0)
+    probe = TokenClassifier(backbone=BACKBONE).adapt(texts[:2000], tags[:2000])
+    f1 = {
+        name: f1_of_spans([{(one["start"], one["end"], one["label"]) for one in own} for own in found], true)
+        for name, found in (("lists of words", probe.predict(asked)), ("plain text", probe.predict(joined)))
+    }
+    return {**shares, "linear probe, 2,000 sentences": f1}
 
 
 # ---- answers
@@ -525,6 +555,7 @@ def edits(told: str, true: str) -> tuple[int, int]:
 
 MEASUREMENTS = {
     "entities": entities,
+    "words": words,
     "answers": answers,
     "step": step,
     "dates": dates,

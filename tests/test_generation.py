@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -248,6 +249,27 @@ def test_a_language_is_written_first(folder: Path) -> None:
     assert int(outputs["tokens"][0, 0]) == 2
     with pytest.raises(ConfigError, match=r"target_language='fra'.*no such token, but <pad>, </s>, deu, eng"):
         Translation(backbone=str(folder), target_language="fra")
+
+
+def test_a_language_is_read_first(folder: Path) -> None:
+    tokenizer = (folder / "tokenizer.json").read_text()
+    plain, told = (Text(tokenizer=tokenizer, source_language=one)("ab")["ids"].tolist() for one in ("", "deu"))
+    assert told == [2, *plain]
+    with pytest.raises(ConfigError, match="source_language='fra': the tokenizer has no such token"):
+        Text(tokenizer=tokenizer, source_language="fra")("ab")
+    own = tokenizers.Tokenizer.from_str(tokenizer)  # as NLLB's, which has one of its own
+    specials = [("eng", 3), ("</s>", 1)]
+    own.post_processor = tokenizers.processors.TemplateProcessing("eng $A </s>", special_tokens=specials)
+    assert Text(tokenizer=own.to_str())("ab")["ids"].tolist() == [3, *plain]
+    assert Text(tokenizer=own.to_str(), source_language="deu")("ab")["ids"].tolist() == told
+
+
+def test_a_model_without_a_tokenizer_that_is_read_is_told(folder: Path, tmp_path: Path) -> None:
+    for name in ("config.json", "generation_config.json", "model.safetensors"):
+        shutil.copy(folder / name, tmp_path / name)
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "MarianTokenizer"}))
+    with pytest.raises(ConfigError, match=r"holds no tokenizer.json.*Marian and M2M100 keep theirs"):
+        Translation(backbone=str(tmp_path))
 
 
 def test_long_targets_are_cut_with_a_word() -> None:

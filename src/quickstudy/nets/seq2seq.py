@@ -25,10 +25,14 @@ VOCABULARY_SIZE = 8192
 """Tokens that a network has room for, unless it is told."""
 _SPECIAL = {"pad_token_id": 0, "eos_token_id": 1, "decoder_start_token_id": 0}
 _CHOOSE = (
-    "choose an encoder-decoder, such as T5, BART, Pegasus, NLLB or M2M100, by its name on the Hugging Face Hub or its "
-    "folder, or start from nothing, backbone='small_t5'"
+    "choose an encoder-decoder, such as T5, BART, Pegasus, NLLB or mBART-50, by its name on the Hugging Face Hub or "
+    "its folder, or start from nothing, backbone='small_t5'"
 )
 
+_WITH_TOKENIZER = (
+    "Marian and M2M100 keep theirs in files of SentencePiece, which are not read: choose T5, BART, Pegasus, NLLB or "
+    "mBART-50"
+)
 _OFFLINE = (
     "Without a network, name the folder of a model that was downloaded before, or start from nothing, "
     "backbone='small_t5'"
@@ -268,7 +272,8 @@ def _read(transformers: Any, folder: Path, config: Any, pretrained: bool) -> tup
     except Exception as error:  # damage makes the library raise almost anything
         raise ConfigError(f"the model in '{folder}' cannot be read: {first_line(error)}") from error
     made.train()  # which the library leaves off
-    return made, bridge.tokenizer_of(folder, bridge.longest(made.get_encoder())) if pretrained else None
+    most = bridge.longest(made.get_encoder())
+    return made, bridge.tokenizer_of(folder, most, _WITH_TOKENIZER) if pretrained else None
 
 
 def without_decoder(name: str) -> ConfigError:

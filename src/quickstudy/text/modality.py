@@ -82,6 +82,8 @@ class Text(Modality):
         rewritten: whether another text is made of each: a tokenizer that is learned then keeps capitals, takes numbers
             digit by digit, and marks where a text ends.
         prefix: what stands before each text, such as ``"summarize: "`` for T5, which was trained so.
+        source_language: the token of the language of the texts, for a model of many that is told it, such as
+            ``"eng_Latn"``.
         word_signs: what parts a text in words as the training texts were, where these were given so; see ``words``.
 
     Raises:
@@ -93,7 +95,7 @@ class Text(Modality):
     extensions = frozenset({".txt"})
     in_cells = True
     in_words = True
-    of_elements = ("elements", "rewritten")
+    of_elements = ("elements", "rewritten", "source_language")
     views = "dropout"
     learned = ("tokenizer", "word_signs")
     shown_as = "text/plain"
@@ -106,6 +108,7 @@ class Text(Modality):
     elements: Elements = ""
     rewritten: bool = False
     prefix: str = ""
+    source_language: str = ""
     word_signs: tuple[str, ...] = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
@@ -135,6 +138,8 @@ class Text(Modality):
         if self.tokenizer:
             encoded = self._coder.encode(text)
             parts = [part.ids for part in (encoded, *encoded.overflowing)][: self.windows]
+            if self.source_language:
+                parts = [[self._language, *part[encoded.special_tokens_mask[0] :]] for part in parts]
         else:  # 0 is what shorter texts are filled up with
             parts = [[byte + 1 for byte in text.encode()[: self.max_length or self._length]]]
         if not parts[0]:
@@ -267,6 +272,14 @@ class Text(Modality):
     def _coder(self) -> Any:
         """What takes texts apart."""
         return _coder(self.tokenizer, self.max_length, self.windows > 1 or bool(self.elements), length=self._length)
+
+    @property
+    def _language(self) -> int:
+        """The number of the token of the language."""
+        number: int | None = self._coder.token_to_id(self.source_language)
+        if number is None:
+            raise ConfigError(f"source_language={brief(self.source_language)}: the tokenizer has no such token")
+        return number
 
     @property
     def _length(self) -> int:
