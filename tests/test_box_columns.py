@@ -151,3 +151,16 @@ def test_numbers_of_a_mask_tell_objects_apart(tmp_path: Path, names: tuple[str, 
     target: Any = table.annotations.target(0, example)
     assert target["boxes"].tolist() == [[2, 2.5, 10, 12.5], [15, 5, 30, 15]]
     assert target["masks"].sum((1, 2)).tolist() == [80, 150]
+
+
+def test_pictures_of_another_size_than_a_table_tells_are_named(folder: Path) -> None:
+    columns = [*COLUMNS, "width", "height"]
+    for sides, message in (((80, 40), ""), ((160, 80), "told to be 160x80, and its file is 80x40.*not scaled")):
+        told = frame([(*row, *sides) for row in ROWS], columns)
+        if not message:
+            ObjectDetectionData.from_data_frame(train_data_frame=told, train_images_root=folder)
+            continue
+        with pytest.raises(DataError, match=rf"'a\.png' in row 0 is {message}"):
+            ObjectDetectionData.from_data_frame(train_data_frame=told, train_images_root=folder)
+    of_boxes = [(*row, 16 if row[1] else "", 20 if row[2] else "") for row in ROWS]  # which are passed over
+    ObjectDetectionData.from_data_frame(train_data_frame=frame(of_boxes, columns), train_images_root=folder)

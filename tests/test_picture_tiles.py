@@ -177,3 +177,13 @@ def test_pictures_in_tiles_are_shown_and_drawn() -> None:
     assert modality.sketch(picture).shape == Picture().sketch(picture).shape  # type: ignore[union-attr]
     made = modality.made_up(2, torch.Generator().manual_seed(0))
     assert made["pixels"].shape == (2, 3, 64, 64) and made["tile"].tolist() == [[64, 32]] * 2
+
+
+def test_cells_of_few_masks_are_seen_in_tiles(network: tuple[Pixels, Encoder, Near]) -> None:
+    kind, encoder, _ = network
+    picture = scene(0, 300, 211)[0]
+    tiled, whole = stack([Picture(resize="fit", tile=128)(picture)]), stack([Picture(resize="fit")(picture)])
+    with torch.no_grad():
+        found, wanted = (kind.parts(encoder, one) for one in (tiled, whole))
+    assert found.places == wanted.places
+    torch.testing.assert_close(found.features, wanted.features, rtol=0, atol=1e-5)

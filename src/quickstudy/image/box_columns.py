@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,7 +18,7 @@ from quickstudy.data.rows import columns_of
 from quickstudy.data.table import Inputs, Table
 from quickstudy.data.targets import label_of, missing
 from quickstudy.errors import DataError, DataWarning, brief, closest, few
-from quickstudy.image.objects import Degenerate, Objects
+from quickstudy.image.objects import Degenerate, Objects, check_size
 
 BoxFormat = Literal["corners", "size"]
 """What the last two numbers of a box are: the other corner, or width and height."""
@@ -92,6 +92,7 @@ def boxes_table(
     target = _named(names, target, "the classes of boxes", "target_fields", ())
     boxes = list(zip(*(columns[one] for one in chosen), strict=True))
     _check_form(boxes, chosen, form)
+    sides = _sides(columns, boxes, chosen, form)
     gone = missing(columns[target]).tolist()
     told: dict[Any, list[tuple[int, list[float]]]] = {picture: [] for picture in pictures}
     for row, (picture, box) in enumerate(zip(columns[file], boxes, strict=True)):
@@ -115,8 +116,11 @@ def boxes_table(
     inputs = read(pictures)
     objects = []
     for place, picture in enumerate(pictures):
-        own = Objects(f"'{Path(str(picture)).name}'", _size_of(inputs[place]), degenerate)
+        size, name = _size_of(inputs[place]), f"'{Path(str(picture)).name}'"
+        own = Objects(name, size, degenerate)
         for row, (left, top, right, bottom) in told[picture]:
+            if size is not None and sides:
+                check_size(sides[row], size[::-1], f"{name} in row {row}")
             if form == "size":
                 right, bottom = left + right, top + bottom
             label = str(label_of(columns[target][row]))
@@ -162,6 +166,30 @@ def _check_form(boxes: Sequence[Sequence[Any]], chosen: Sequence[str], form: Box
             f"in {wrong} of {len(whole)} rows the second corner, {few(map(repr, chosen[2:]))}, lies left of the first "
             "or above it: are these width and height? Say so, box_format='size'"
         )
+
+
+def _sides(
+    columns: Mapping[str, Sequence[Any]], boxes: Sequence[Sequence[Any]], chosen: Sequence[str], form: BoxFormat
+) -> list[tuple[float, float]]:
+    """Return of each row the width and height of its picture; none where the table does not tell them.
+
+    The columns ``width`` and ``height`` of a table of corners are those of pictures where each corner lies within them;
+    else they may be those of boxes.
+
+    Args:
+        columns: by name.
+        boxes: of each row.
+        chosen: the columns of boxes.
+        form: of them.
+    """
+    own = {_plain(name): name for name in columns if name not in chosen}
+    if form != "corners" or not {"width", "height"} <= own.keys():
+        return []
+    pairs = zip(columns[own["width"]], columns[own["height"]], strict=True)
+    told = [(_number(width) or 0.0, _number(height) or 0.0) for width, height in pairs]
+    ends = [[_number(one) or 0.0 for one in box[2:]] for box in boxes]
+    within = all(width >= right and height >= low for (width, height), (right, low) in zip(told, ends, strict=True))
+    return told if within else []
 
 
 def _named(names: Sequence[str], given: str | int | None, what: str, option: str, known: Sequence[str]) -> str:

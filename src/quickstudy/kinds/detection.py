@@ -39,7 +39,7 @@ from quickstudy.nets import Encoder
 from quickstudy.nets.batch_norm import statistics_kept
 from quickstudy.nets.detection_transformer import RtDetr
 from quickstudy.nets.detectors import BY_PICTURE, GROUPS, Detector, Found, check_classifier
-from quickstudy.nets.ready_detectors import DetectorMaps
+from quickstudy.nets.ready_detectors import READY, DetectorMaps
 from quickstudy.nets.regions import of_regions
 
 MAP = Score("map", share=True)
@@ -61,7 +61,7 @@ class Detection(FoundObjects):
         class_names: names of the ids 0, 1, ... or by id, where labels are numbers; labels that are names need none.
         ignore: a label, or several, whose objects are left out.
         detector: ``"retinanet"``, ``"fcos"``, ``"faster_rcnn"``, ``"rt_detr"``, which needs transformers, or
-            ``"rf_detr"``, which has a backbone of its own.
+            ``"rt_detr_v2"`` or ``"rf_detr"``, which have a backbone of their own.
         width: channels of the feature pyramid, or of the transformer.
         most: objects that are found in a picture at most.
         min_score: of objects that an answer has; figures go through all.
@@ -83,7 +83,7 @@ class Detection(FoundObjects):
     lacking: ClassVar[str] = "the data has no objects: give some, for instance by ObjectDetectionData.from_coco"
     placed: ClassVar[bool] = True
     of_backbone: ClassVar[Mapping[str, Any]] = {"features_only": True}
-    detectors: ClassVar[tuple[str, ...]] = ("retinanet", "fcos", "faster_rcnn", "rt_detr", "rf_detr")
+    detectors: ClassVar[tuple[str, ...]] = ("retinanet", "fcos", "faster_rcnn", "rt_detr", "rt_detr_v2", "rf_detr")
     shown_by: ClassVar[str] = "prototypes"
     task_of_parts: ClassVar[str] = "object_detection"
     usual_options: ClassVar[Mapping[str, Mapping[str, Any]]] = {"prototypes": {"k": 1}}
@@ -141,10 +141,10 @@ class Detection(FoundObjects):
         """Make the detector for the maps that the encoder makes of an example, or take the one that has these maps."""
         if (own := self._own_maps(encoder)) is not None:
             return RtDetr.of_ready(own, self.classes, self.most)
-        if self.detector == "rf_detr":
+        if self.detector in READY and self.detector != "rt_detr":
             raise ConfigError(
-                "detector='rf_detr' has a backbone of its own: name it, backbone='Roboflow/rf-detr-base', or the "
-                "folder of one; over other backbones take detector='rt_detr'"
+                f"detector='{self.detector}' has a backbone of its own: name it, such as "
+                "backbone='Roboflow/rf-detr-base', or the folder of one; over other backbones take detector='rt_detr'"
             )
         with torch.no_grad(), encoder.evaluating():
             maps = encoder.maps(example)

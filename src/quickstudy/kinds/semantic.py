@@ -220,13 +220,11 @@ class SemanticSegmentation(OfParts, Segmentation):
 
     def outputs(self, encoder: Encoder, head: nn.Module, inputs: Batch) -> dict[str, Tensor]:
         """Return ``{"logits": [N, H, W, C], "mask": [N, H, W]}`` and the sizes: the mask says where a picture is."""
-        if "tile" in inputs and not torch.compiler.is_compiling():
-            inputs, tiles = {name: leaf for name, leaf in inputs.items() if name != "tile"}, inputs["tile"]
-            side, overlap = tiles[0].tolist()
-            if max(inputs["pixels"].shape[2:]) > side:
-                return self._in_tiles(encoder, head, inputs, side, overlap)
         if isinstance(head, RowHead):
             return self.answered(encoder, head, inputs)  # type: ignore[no-any-return]
+        inputs, side, overlap = _tiled(inputs)
+        if side:
+            return self._in_tiles(encoder, head, inputs, side, overlap)
         padded = _padded(inputs)
         height, width = inputs["pixels"].shape[2:]
         logits = head(encoder.maps(padded), padded["pixels"])[:, :, :height, :width].permute(0, 2, 3, 1)
@@ -234,32 +232,8 @@ class SemanticSegmentation(OfParts, Segmentation):
 
     def _in_tiles(self, encoder: Encoder, head: nn.Module, inputs: Batch, side: int, overlap: int) -> dict[str, Tensor]:
         """Return what ``outputs`` does, of each picture by its own tiles, one by one."""
-        whole: Tensor | None = None
-        for row, size in enumerate(inputs["size"].tolist()):
-            high, wide = (max(side, -(-length // _DIVIDED) * _DIVIDED) for length in size)
-            pixels = inputs["pixels"][row, :, :high, :wide]
-            pixels = F.pad(pixels, (0, wide - pixels.shape[2], 0, high - pixels.shape[1]))
-            sums, counted = None, pixels.new_zeros(high, wide, dtype=torch.float32)
-            for top, left in product(*(tile_starts(length, side, overlap) for length in (high, wide))):
-                place = slice(top, top + side), slice(left, left + side)
-                shown = (inputs["size"][row] - inputs["size"].new_tensor([top, left])).clamp(0, side)[None]
-                part = {"pixels": pixels[:, *place][None], "size": shown, "full": shown}
-                logits = self.outputs(encoder, head, part)["logits"][0]
-                down, across = (
-                    tile_weights(side, overlap, start == 0, start + side >= length).to(logits)
-                    for start, length in ((top, high), (left, wide))
-                )
-                weights = down[:, None] * across
-                sums = logits.new_zeros(high, wide, logits.shape[-1]) if sums is None else sums
-                sums[place] += logits * weights[..., None]
-                counted[place] += weights
-            assert sums is not None
-            if whole is None:
-                whole = sums.new_zeros(len(inputs["size"]), *inputs["pixels"].shape[2:], sums.shape[-1])
-            own = slice(0, size[0]), slice(0, size[1])
-            whole[row][own] = sums[own] / counted[own][..., None].to(sums)
-        assert whole is not None
-        return {"logits": whole, "mask": _there(inputs), "size": inputs["size"], "full": inputs["full"]}
+        logits = _blended(lambda part: self.outputs(encoder, head, part)["logits"][0], inputs, side, overlap)
+        return {"logits": logits, "mask": _there(inputs), "size": inputs["size"], "full": inputs["full"]}
 
     def judge(self, encoder: Encoder, head: nn.Module, inputs: Batch, targets: Batch, loss: Loss) -> Judged:
         """Answer a batch, and judge the answers to the pixels that have a class; see ``Kind.judge``."""
@@ -437,6 +411,13 @@ class SemanticSegmentation(OfParts, Segmentation):
 
     def _cells(self, encoder: Encoder, inputs: Batch) -> tuple[Tensor, int]:
         """Return the features of the cells of canvases, ``[N, D, h, w]``, and their stride."""
+        inputs, side, overlap = _tiled(inputs)
+        if side:
+            finest = min(self.strides)
+            cells = _blended(
+                lambda part: self._cells(encoder, part)[0][0].permute(1, 2, 0), inputs, side, overlap, finest
+            )
+            return cells.permute(0, 3, 1, 2), finest
         padded = _padded(inputs)
         maps = encoder.maps(padded)
         by_stride = {round(padded["pixels"].shape[-1] / one.shape[-1]): one for one in maps}
@@ -598,6 +579,56 @@ class _OfFull:
         told = self.code(found["whole"])
         whole = torch.where(told["mask"], told["labels"], -1).to(torch.int16)
         return {**self.code(found["shown"]), "whole": whole}
+
+
+def _tiled(inputs: Batch) -> tuple[Batch, int, int]:
+    """Return inputs without what says how they are tiled, and side and overlap of tiles; 0 where one shows all."""
+    if "tile" not in inputs:
+        return inputs, 0, 0
+    plain = {name: leaf for name, leaf in inputs.items() if name != "tile"}
+    if torch.compiler.is_compiling():  # a graph answers a canvas at once
+        return plain, 0, 0
+    side, overlap = inputs["tile"][0].tolist()
+    return (plain, side, overlap) if max(inputs["pixels"].shape[2:]) > side else (plain, 0, 0)
+
+
+def _blended(answer: Callable[[Batch], Tensor], inputs: Batch, side: int, overlap: int, stride: int = 1) -> Tensor:
+    """Return answers to pictures ``[N, H / stride, W / stride, X]``, put together of those to tiles.
+
+    Args:
+        answer: returns ``[h / stride, w / stride, X]`` of one tile, a batch of one, or of the part of it on a picture.
+        inputs: pictures, each of which is divided by itself.
+        side: of a tile.
+        overlap: of neighbours.
+        stride: pixels of what has an answer.
+    """
+    whole: Tensor | None = None
+    for row, size in enumerate(inputs["size"].tolist()):
+        high, wide = (max(side, -(-length // _DIVIDED) * _DIVIDED) for length in size)
+        pixels = inputs["pixels"][row, :, :high, :wide]
+        pixels = F.pad(pixels, (0, wide - pixels.shape[2], 0, high - pixels.shape[1]))
+        sums, counted = None, pixels.new_zeros(high // stride, wide // stride, dtype=torch.float32)
+        for top, left in product(*(tile_starts(length, side, overlap) for length in (high, wide))):
+            shown = (inputs["size"][row] - inputs["size"].new_tensor([top, left])).clamp(0, side)[None]
+            part = {"pixels": pixels[:, top : top + side, left : left + side][None], "size": shown, "full": shown}
+            answers = answer(part)
+            down, across = (
+                tile_weights(side, overlap, start == 0, start + side >= length)[stride // 2 :: stride].to(answers)
+                for start, length in ((top, high), (left, wide))
+            )
+            weights = down[:, None] * across
+            place = tuple(slice(start // stride, (start + side) // stride) for start in (top, left))
+            sums = answers.new_zeros(*counted.shape, answers.shape[-1]) if sums is None else sums
+            sums[place] += answers * weights[..., None]
+            counted[place] += weights
+        assert sums is not None
+        if whole is None:
+            sides = (-(-length // stride) for length in inputs["pixels"].shape[2:])
+            whole = sums.new_zeros(len(inputs["size"]), *sides, sums.shape[-1])
+        own = tuple(slice(0, -(-length // stride)) for length in size)
+        whole[row][own] = sums[own] / counted[own][..., None].to(sums)
+    assert whole is not None
+    return whole
 
 
 def _there(inputs: Batch) -> Tensor:

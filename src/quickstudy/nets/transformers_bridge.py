@@ -280,6 +280,7 @@ def _read(
     if made.config.model_type in SOUNDS:
         sounds = _of_sounds(made, _extractor_of(folder), kwargs.get("pooling"), kwargs.get("normalize"))
         sounds.adaptation_layers = ADAPTING if pretrained else "all"
+        sounds.source = folder if pretrained else ""
         return sounds.train()
     if made.config.model_type in VIDEOS:
         videos = _of_videos(made, _extractor_of(folder), kwargs.get("pooling"), kwargs.get("normalize"))
