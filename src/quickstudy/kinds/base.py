@@ -365,8 +365,23 @@ class Kind(ABC):
 
     # ---- the network
 
-    def first_head(self) -> nn.Module | None:
-        """Return the head where that needs no data to be made; else nothing."""
+    def knowing(self, encoder: Encoder) -> Kind:
+        """Return it with what its network tells of answers, as one does that was trained to give them; here itself.
+
+        Args:
+            encoder: what answers will stand on.
+
+        Raises:
+            ConfigError: the options do not go with the network.
+        """
+        return self
+
+    def first_head(self, encoder: Encoder) -> nn.Module | None:
+        """Return the head where that needs no data to be made; else nothing.
+
+        Args:
+            encoder: what it stands on.
+        """
         return None
 
     @abstractmethod
@@ -685,6 +700,7 @@ KINDS = Registry[type[Kind]](
             "embedding",
             "entities",
             "faces",
+            "generated_transcription",
             "poses",
             "question_answering",
             "regression",

@@ -191,8 +191,6 @@ class Task(OfDomain, L.LightningModule):
         self._metrics = metrics
         self._optimizer, self._lr_scheduler = optimizer, lr_scheduler
         self._learning_rate, self._backbone_lr = learning_rate, backbone_lr
-        self.loss_fn = self.kind.loss(loss_fn, self.procedure.loss())
-        """A function of (outputs, targets)."""
         self.mix = self.kind.mixer(getattr(type(self), "build_mix", None), type(self).__name__)
         network = (self.default_backbone or self.modality.backbone) if backbone is None else backbone
         if network == "":
@@ -204,7 +202,10 @@ class Task(OfDomain, L.LightningModule):
         if isinstance(backbone, str) and (made_by := self.encoder.made_by) is not None and made_by[0] != backbone:
             # What a checkpoint is of, where trained weights chose it.
             self.hparams["backbone"], self.hparams["backbone_kwargs"] = made_by
-        self.head = self.kind.first_head() if head == "linear" else given_head(head)
+        self.kind = self.kind.knowing(self.encoder)
+        self.loss_fn = self.kind.loss(loss_fn, self.procedure.loss())
+        """A function of (outputs, targets)."""
+        self.head = self.kind.first_head(self.encoder) if head == "linear" else given_head(head)
         self.trained_classes: tuple[str, ...] = ()
         """Of a few-shot strategy: the class names it was trained on, which it must not be judged on."""
         self.validated_classes: tuple[str, ...] = ()
