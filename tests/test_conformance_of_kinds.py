@@ -98,11 +98,14 @@ def test_every_kind_is_among_the_cases() -> None:
         "faces",
         "instance_segmentation",
         "keypoints",
+        "poses",
         "question_answering",
         "region_detection",
         "semantic_segmentation",
         "style_transfer",
+        "summarization",
         "transcription",
+        "translation",
     }  # each has a test file of its own
     assert ours == checked | elsewhere
 

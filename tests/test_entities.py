@@ -418,3 +418,41 @@ def test_what_is_like_no_word_is_of_no_entity() -> None:
     inputs = {"offsets": torch.tensor([[[0, 4], [5, 9]]]), "characters": torch.zeros(1, 9, dtype=torch.int32)}
     outputs = kind.assembled(logits, Parts(logits, torch.zeros(2), mask), inputs, torch.tensor([True, False]))
     assert kind.answers(outputs, "labels") == [[OUTSIDE, "person"]]
+
+
+# ---- words without a token, tags of other schemes
+
+
+def test_words_without_a_token_are_of_no_entity() -> None:
+    kind = Entities(class_names=["person"]).named_by(None)
+    mask = torch.tensor([[True, False, True], [True, False, False]])
+    outputs = {
+        "logits": 9 * torch.eye(3)[torch.tensor([[1, 0, 2], [1, 0, 0]])],
+        "mask": mask,
+        "offsets": torch.tensor([[[0, 4], [5, 6], [7, 11]], [[0, 4], [0, 0], [0, 0]]]),
+        "characters": torch.tensor([[*b"Anna ~ Lena"], [*b"Lena", *[0] * 7]]),
+    }
+    assert kind.answers(outputs, "labels") == [["B-person", OUTSIDE, "I-person"], ["B-person"]]
+    assert [len(one) for one in kind.answers(outputs, "probabilities")] == [3, 1]
+    assert [one["text"] for one in kind.answers(outputs, "entities")[0]] == ["Anna", "Lena"]
+    true = {"labels": torch.tensor([[1, 2, 2], [1, 0, 0]]), "mask": mask}  # one entity of three words
+    assert kind.figures(outputs, true).tolist() == [[0, 2, 1], [1, 1, 1]]
+
+
+@pytest.mark.parametrize("tag", ["b-per", "X-PER", "o", "B", "I-"])
+def test_tags_of_an_unknown_scheme_are_told(tmp_path: Path, tag: str) -> None:
+    (tmp_path / "a.conll").write_text(f"Anna B-person\nLena {tag}\n")
+    with pytest.raises(DataError, match=f"line 2: '{tag}' is no tag of IOB"):
+        conll_texts(tmp_path / "a.conll")
+    with pytest.raises(DataError, match=f"^'{tag}' is no tag of IOB"):
+        spans_of(["O", tag])
+
+
+def test_a_no_break_space_parts_no_columns(tmp_path: Path) -> None:
+    (tmp_path / "a.conll").write_text(
+        "10\u00a0000 B-sum\nNew\u2028York\tB-place\n\u00a0\tO\n\u00a0\nAnna O\n", encoding="utf-8"
+    )
+    assert conll_texts(tmp_path / "a.conll") == (
+        [["10\u00a0000", "New\u2028York"], ["Anna"]],
+        [["B-sum", "B-place"], ["O"]],
+    )

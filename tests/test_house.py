@@ -311,6 +311,17 @@ PLAIN = [name for name, command in COMMANDS.items() if not command.flags]
     ids=" ".join,
 )
 def test_import_and_help_need_no_torch(arguments: list[str], tmp_path: Path) -> None:
+    assert "torch" not in imported_by(arguments, tmp_path)
+
+
+def test_what_a_ladder_can_climb_is_told_without_lightning(tmp_path: Path) -> None:
+    loaded = imported_by(["-m", "quickstudy", "ladder", "--help"], tmp_path)
+    assert "quickstudy.ladder.rungs" in loaded
+    assert not {"lightning", "torchmetrics", "matplotlib", "torchvision", "transformers", "scipy"} & {*loaded}
+
+
+def imported_by(arguments: list[str], tmp_path: Path) -> list[str]:
+    """Return the names of the modules that Python has imported after a run with such arguments."""
     # The site hook writes down, as the process ends, what it imported.
     hook = (
         'import atexit, pathlib, sys\natexit.register(lambda: pathlib.Path(%r).write_text("\\n".join(sys.modules)))\n'
@@ -320,4 +331,4 @@ def test_import_and_help_need_no_torch(arguments: list[str], tmp_path: Path) -> 
     subprocess.run([sys.executable, *arguments], env={**os.environ, "PYTHONPATH": search}, check=True, timeout=300)
     modules = (tmp_path / "modules").read_text(encoding="utf-8").split()
     assert "quickstudy" in modules
-    assert "torch" not in modules
+    return modules

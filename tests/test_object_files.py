@@ -141,6 +141,21 @@ def changed(**change: Any) -> dict[str, Any]:
         (changed(annotations__id=1), "the annotation 1 is twice"),
         (changed(images__id=1), "the image 1 is twice"),
         (changed(images__file_name="z.jpg"), r"speak of 3 pictures, and of 1 .*z\.jpg"),
+        (changed(images__file_name=None), "image 0 in .* has the file_name None"),
+        (changed(images__file_name="elsewhere/a.jpg"), r"a\.jpg \('images/a\.jpg' is called so, in another folder\)"),
+        (changed(images__file_name="b.jpg"), r"speaks of 'images/b\.jpg' twice"),
+        (changed(images__width="64"), r"image 0 in .* has the width and height \['64', 48\]"),
+        (changed(images__id=None), "image number 0 .* has no id"),
+        (changed(images__id=True), "image number 0 .* has no id"),
+        (changed(annotations__bbox=[4, 6, 10, None]), "annotation 0 .* as numbers"),
+        (changed(annotations__bbox=["4", 6, 10, 10]), "annotation 0 .* as numbers"),
+        (changed(annotations__bbox=None), "annotation 0 .* has the bbox None"),
+        (changed(annotations__image_id=[0]), r"annotation 0 .* is of image \[0\]"),
+        (changed(annotations__category_id={}), r"annotation 0 .* is of category \{\}"),
+        (changed(annotations__iscrowd="0"), "iscrowd '0'"),
+        (changed(categories__name=["cat"]), r"category 3 .* has the name \['cat'\]"),
+        (changed(categories__keypoints=7), "category 3 .* has the keypoints 7"),
+        ({**coco(), "annotations": {"id": 1}}, "'annotations' in .* a list is needed"),
         ({"images": []}, "no list 'categories'"),
         ([], "no list 'images' and no list 'categories'"),
     ],
@@ -196,6 +211,8 @@ def test_a_polygon_of_yolo_has_a_box_around_it(tmp_path: Path) -> None:
         (b"<annotation>", "no XML"),
         ("<annotation>ä</annotation>".encode("utf-16")[3:], "no XML.*UTF-8"),
         (b"<annotation><object><name>cat</name></object></annotation>", "xmin, ymin, xmax and ymax are needed"),
+        (b"<annotation><size><width>abc</width><height>4</height></size></annotation>", "width and height .'abc'"),
+        (b"<annotation><size><width>nan</width><height>4</height></size></annotation>", "width and height .'nan'"),
         (b"<!DOCTYPE a [<!ENTITY b 'c'>]><annotation/>", "entities"),
     ],
 )
@@ -338,3 +355,196 @@ def test_a_damaged_array_is_named() -> None:
     np.save(content, np.zeros((40, 40), np.uint8))
     with pytest.raises(DataError, match="is a damaged array"):
         read_mask(content.getvalue()[:-900])
+
+
+def first_target(data: Any, row: int = 0) -> Any:
+    table = data.table("train")
+    return replace(table.annotations, code=None).target(row, data.modality.load(table.inputs[row]))
+
+
+@pytest.mark.parametrize("form", ["coco", "voc"])
+def test_boxes_of_a_picture_that_was_resized_are_not_taken(tmp_path: Path, form: str) -> None:
+    (in_coco if form == "coco" else in_voc)(tmp_path)
+    shown = next(tmp_path.rglob("a.jpg"))
+    data = ObjectDetectionData.from_folders(train_folder=tmp_path, image_size=32)
+    assert len(first_target(data)["boxes"]) == 2
+    Image.fromarray(np.full((HEIGHT // 2, WIDTH // 2, 3), 90, np.uint8)).save(shown)
+    with pytest.raises(DataError, match=r"a\.(jpg|xml)'?.* is told to be 64x48, and its file is 32x24.*not scaled"):
+        first_target(data)
+
+
+def test_pictures_masks_and_boxes_are_turned_alike(tmp_path: Path) -> None:
+    in_coco(tmp_path)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # it is to be turned to the right
+    Image.fromarray(np.full((HEIGHT, WIDTH, 3), 90, np.uint8)).save(tmp_path / "images" / "a.jpg", exif=exif)
+    with pytest.raises(DataError, match="told to be 64x48, and is 48x64: were boxes drawn before it was turned"):
+        first_target(ObjectDetectionData.from_folders(train_folder=tmp_path, image_size=32))
+    upright = changed(images__width=HEIGHT, images__height=WIDTH)
+    upright["annotations"][0]["bbox"], upright["annotations"][1]["bbox"] = [2, 4, 10, 20], [20, 30, 10, 20]
+    (tmp_path / "annotations.json").write_text(json.dumps(upright))
+    found = first_target(ObjectDetectionData.from_folders(train_folder=tmp_path, image_size=32))
+    assert found["boxes"][0].tolist() == [1, 2, 6, 12]
+    ids = np.zeros((HEIGHT, WIDTH), np.uint8)
+    ids[0, 5] = 7
+    Image.fromarray(ids).save(tmp_path / "mask.png", exif=exif)
+    turned = read_mask(tmp_path / "mask.png", Picture(resize="fit").load(tmp_path / "images" / "a.jpg"))
+    assert turned.nonzero().tolist() == [[5, HEIGHT - 1]]
+    Image.fromarray(ids).save(tmp_path / "mask.png")
+    with pytest.raises(DataError, match="before the picture was turned"):
+        read_mask(tmp_path / "mask.png", Picture(resize="fit").load(tmp_path / "images" / "a.jpg"))
+
+
+def test_pictures_of_voc_that_are_called_alike_are_told_by_their_folders(tmp_path: Path) -> None:
+    for place, name in enumerate(("train", "val")):
+        in_voc(tmp_path / name)
+        (tmp_path / name / "SegmentationClass").mkdir()
+        Image.new("L", (WIDTH, HEIGHT), place).save(tmp_path / name / "SegmentationClass" / "a.png")
+    table = ObjectDetectionData.from_voc(train_folder=tmp_path).table("train")
+    assert table is not None and len(table) == 2 * len(OBJECTS)
+    names = [str(table.inputs[row]) for row in range(len(table))]
+    assert [Path(one).parts[-3:] for one in names if one.endswith(("a.jpg", "a.png"))] == [
+        (name, "JPEGImages", "a.jpg") for name in ("train", "val")
+    ]
+    split = tmp_path / "train.txt"
+    split.write_text("a\n")
+    with pytest.raises(DataError, match=r"names 'a', and that could be 'train/Annotations/a\.xml'"):
+        ObjectDetectionData.from_voc(train_folder=tmp_path, train_split_file=split)
+    for name in ("train", "val"):
+        (tmp_path / name / "SegmentationClass" / "a.png").unlink()
+    (tmp_path / "val" / "JPEGImages" / "a.jpg").unlink()
+    with pytest.raises(DataError, match=r"speak of 6 pictures, and of 1 .*a\.xml"):
+        ObjectDetectionData.from_voc(train_folder=tmp_path)
+
+
+POSES = ["0 0.5 0.5 0.4 0.4 0.4 0.4 2 0.6 0.6 1", "1 0.3 0.5 0.2 0.4 0.25 0.45 2 0 0 0"]
+"""Boxes with two keypoints of three numbers each, as many as five corners have."""
+
+
+def poses(folder: Path, lines: list[str], told: str = "") -> Path:
+    in_yolo(folder)
+    (folder / "labels" / "c.txt").write_text("\n".join(lines))
+    (folder / "data.yaml").write_text(f"names: [cat, dog]\n{told}")
+    return folder
+
+
+def test_keypoints_of_yolo_are_no_polygons(tmp_path: Path) -> None:
+    told = "kpt_shape: [2, 3]\nkpt_names:\n  0: [left_ear, right_ear]\nflip_idx: [1, 0]\n"
+    data = KeypointDetectionData.from_yolo(train_folder=poses(tmp_path, POSES, told), image_size=64)
+    found = first_target(data, 2)
+    assert found["boxes"].numpy() == pytest.approx(
+        np.array([[19.2, 14.4, 44.8, 33.6], [12.8, 14.4, 25.6, 33.6]]), abs=1e-4
+    )
+    wanted = [[[25.6, 19.2, 2], [38.4, 28.8, 1]], [[16, 21.6, 2], [0, 0, 0]]]
+    assert found["keypoints"].numpy() == pytest.approx(np.array(wanted), abs=1e-4)
+    assert found["swap"].tolist() == [[1, 0]] * 2 and found["keypoint_names"] == ("left_ear", "right_ear")
+    assert first_target(data)["keypoints"].tolist() == [[[0, 0, 0]] * 2] * 2  # of boxes alone
+
+
+def test_lines_of_yolo_that_could_be_either_are_told(tmp_path: Path) -> None:
+    folder = poses(tmp_path, POSES)
+    with pytest.raises(DataError, match=r"kpt_shape=\(0, 0\) for polygons, kpt_shape=\(3, 2\), or kpt_shape=\(2, 3\)"):
+        ObjectDetectionData.from_yolo(train_folder=folder)
+    data = ObjectDetectionData.from_yolo(train_folder=folder, image_size=64, kpt_shape=[2, 3])
+    assert first_target(data, 2)["boxes"][1].numpy() == pytest.approx([12.8, 14.4, 25.6, 33.6], abs=1e-4)
+    (folder / "labels" / "c.txt").write_text("0 0.5 0.5 0.4 0.4 0.4 0.4 2")  # which no polygon has
+    found = first_target(KeypointDetectionData.from_yolo(train_folder=folder, image_size=64), 2)
+    assert found["keypoints"].numpy() == pytest.approx(np.array([[[25.6, 19.2, 2]]]), abs=1e-4)
+    with pytest.raises(DataError, match=r"7 numbers behind its class.*and 2 keypoints of 3 are 6 more"):
+        ObjectDetectionData.from_yolo(train_folder=folder, kpt_shape=[2, 3])
+    with pytest.raises(DataError, match=r"kpt_shape \[2, 4\]"):
+        ObjectDetectionData.from_yolo(train_folder=folder, kpt_shape=[2, 4])
+
+
+def test_polygons_of_yolo_are_masks(tmp_path: Path) -> None:
+    folder = poses(tmp_path, ["1 0.25 0.25 0.75 0.25 0.75 0.75 0.25 0.75"])
+    data = InstanceSegmentationData.from_yolo(train_folder=folder, image_size=64)
+    (mask,) = first_target(data, 2)["masks"]
+    assert mask[:48].float().mean() == pytest.approx(0.25, abs=0.03) and bool(mask[24, 32])
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "message"),
+    [
+        ("classes.txt", "cat\n\ndog\n", "line 2 of .*classes.txt.* is blank"),
+        ("data.yaml", "names: {0: cat, 0: dog, 1: cow}\n", "the key 0 is there twice"),
+        ("data.yaml", "names: [cat, dog]\nnames: [dog, cat]\n", "the key 'names' is there twice"),
+        ("data.yaml", "names: [cat, ~]\n", "no names of classes"),
+        ("data.yaml", "names: [cat, dog]\nkpt_shape: 17\n", "kpt_shape 17"),
+        ("data.yaml", "names: [cat, dog]\nkpt_shape: [2, 3]\nflip_idx: [0, 0]\n", "holds each of 0 to 1 once"),
+        ("data.yaml", "names: [cat, dog]\nkpt_shape: [2, 3]\nkpt_names: {0: [ear]}\n", "kpt_names"),
+    ],
+)
+def test_what_is_wrong_with_yolos_names_is_told(tmp_path: Path, file: str, content: str, message: str) -> None:
+    in_yolo(tmp_path)
+    (tmp_path / "data.yaml").unlink()
+    (tmp_path / file).write_text(content)
+    with pytest.raises(DataError, match=message):
+        ObjectDetectionData.from_yolo(train_folder=tmp_path)
+
+
+def test_blank_lines_behind_the_names_of_classes_are_none(tmp_path: Path) -> None:
+    in_yolo(tmp_path)
+    (tmp_path / "data.yaml").unlink()
+    (tmp_path / "classes.txt").write_text("cat\r\ndog\r\n\r\n")
+    table = ObjectDetectionData.from_yolo(train_folder=tmp_path).table("train")
+    assert table is not None and table.annotations is not None and table.annotations.names == CLASSES
+
+
+def test_two_pictures_of_one_text_are_told(tmp_path: Path) -> None:
+    in_yolo(tmp_path)
+    Image.new("RGB", (WIDTH, HEIGHT)).save(tmp_path / "images" / "a.png")
+    with pytest.raises(DataError, match=r"'images/a\.jpg' and 'images/a\.png' could both be the picture of"):
+        ObjectDetectionData.from_yolo(train_folder=tmp_path)
+
+
+def dot(form: str) -> Any:
+    """A mask of one pixel, or a line as thin, that lies between those that are shown."""
+    mask = np.zeros((48, 64), np.uint8)
+    mask[9, 9 : 30 if form == "line" else 10] = 1
+    if form == "runs":
+        return {"size": [48, 64], "counts": in_runs(mask > 0)}
+    if form == "polygon":
+        return [[9.1, 9.1, 9.4, 9.1, 9.4, 9.4]]
+    return mask
+
+
+@pytest.mark.parametrize("form", ["array", "runs", "polygon", "line"])
+def test_the_mask_of_an_object_does_not_vanish(form: str) -> None:
+    shown = mask_of(dot(form), (48, 64), (6, 8), "it")
+    wanted = {(1, 1), (1, 2), (1, 3)} if form == "line" else {(1, 1)}
+    assert {*zip(*map(list, np.nonzero(shown)), strict=True)} == wanted
+    assert not mask_of(np.zeros((48, 64), np.uint8), (48, 64), (6, 8), "it").any()
+
+
+@pytest.mark.parametrize(
+    ("numbers", "count"), [((1, 2, 255), 2), ((127, 255), 2), ((128, 255), 2), ((85, 170, 255), 3), ((255,), 1)]
+)
+def test_numbers_of_a_mask_are_objects_or_the_border_around_them(numbers: tuple[int, ...], count: int) -> None:
+    mask = np.zeros((20, 20), np.uint8)
+    for place, number in enumerate(numbers):
+        mask[5 * place : 5 * place + 3, 4:9] = number
+    example = Picture(resize="fit").load(np.zeros((20, 20, 3), np.uint8))
+    assert len(instances_on_canvas(mask, example)["boxes"]) == count
+    mask[mask == numbers[0]] = 100
+    if len(numbers) > 1:
+        with pytest.raises(DataError, match="255 could be an object, or the border"):
+            instances_on_canvas(mask, example)
+
+
+@pytest.mark.parametrize("shape", [(1, 10**12), (10_000, 10_000), (10_000, 10_000, 3), (60_000, 60_000, 1)])
+def test_an_array_that_claims_too_much_is_refused(shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    content = io.BytesIO()
+    np.lib.format.write_array_header_1_0(content, {"descr": "|u1", "fortran_order": False, "shape": shape})
+    monkeypatch.setattr(np, "load", lambda *_, **__: pytest.fail("there is no memory for it"))
+    with pytest.raises(DataError, match=r"claims .* pixels, more than"):
+        read_mask(content.getvalue())
+
+
+def test_a_mask_of_two_files_is_told(tmp_path: Path) -> None:
+    for folder in ("images", "masks"):
+        (tmp_path / folder).mkdir()
+        Image.new("L", (8, 8)).save(tmp_path / folder / "a.png")
+    np.save(tmp_path / "masks" / "a.npy", np.zeros((8, 8), np.uint8))
+    with pytest.raises(DataError, match=r"'masks/a\.npy' and 'masks/a\.png' could both be the mask of 'a'"):
+        InstanceSegmentationData.from_folders(train_folder=tmp_path)

@@ -16,12 +16,14 @@ from torchmetrics.text import SQuAD
 
 from quickstudy import Trainer
 from quickstudy.batches import stack
-from quickstudy.errors import ConfigError, DataError
+from quickstudy.errors import ConfigError, DataError, DataWarning
 from quickstudy.functional.characters import text_of
 from quickstudy.functional.quotations import agreement, normalized
 from quickstudy.kinds.question_answering import QuestionAnswering as Kind
 from quickstudy.kinds.question_answering import answers_of
 from quickstudy.nets import Encoder
+from quickstudy.serve.decoding import Decoder, File, Limits
+from quickstudy.serve.service import Service
 from quickstudy.testing import check_kind
 from quickstudy.text import QuestionAnswering, QuestionAnsweringData, SmallTransformer, Text
 from quickstudy.text.squad import squad_questions
@@ -131,6 +133,17 @@ def test_long_contexts_are_read_in_windows(model: QuestionAnswering) -> None:
         if holding[window]:
             start, end = int(example["offsets"][window, first, 0]), int(example["offsets"][window, last, 1])
             assert context[start:end] == "New York"
+
+
+def test_questions_that_cannot_be_read_are_left_out() -> None:
+    made = QuestionAnsweringData.from_lists(
+        train_questions=["who?", "where?"],
+        train_contexts=["Anna", "Rome"],
+        train_answers=["Anna", "Oslo"],
+        on_error="skip",
+    )
+    with pytest.warns(DataWarning, match=r"skipped 1 of 2.*'Oslo' is not in its context"):
+        assert len(made.table("train") or ()) == 1
 
 
 def test_what_the_tokenizer_marks_is_no_answer() -> None:
@@ -294,3 +307,49 @@ def test_data_without_answers_is_refused() -> None:
         Kind().meet(labelled, "fit")
     with pytest.raises(ConfigError, match="here it is 'cross_entropy'"):
         Kind().loss("focal")
+
+
+def test_answers_that_no_window_holds_are_told_by_row_and_not_learned() -> None:
+    questions, answers = asked(6)
+    long = "a very long story of all that she saw on her way home, and of what she ate there, and why"
+    questions[4] = {"question": "what?", "context": f"Anna told {long}."}
+    answers[4] = [{"text": long, "answer_start": 10}]
+    few = QuestionAnsweringData.from_lists(
+        train_questions=questions, train_answers=answers, batch_size=2, max_length=20, vocabulary_size=300
+    )
+    with pytest.warns(DataWarning, match=r"1 of 6 questions are not learned from.*: those of the rows 4, such as 'a v"):
+        found = trained(few, 1)
+    assert not found.kind.lacks
+    table = found.kind.fitting(few.table("train"))  # type: ignore[arg-type]
+    ends: Any = [table.annotations.target(row, few.modality(questions[row]))["ends"] for row in (3, 4)]  # type: ignore[union-attr,index]
+    assert (ends[0] >= 0).all() and (ends[1] == -1).all()
+
+
+def test_an_answer_is_whole_without_what_has_no_token() -> None:
+    tokenizers = pytest.importorskip("tokenizers")
+    made = tokenizers.Tokenizer(tokenizers.models.WordLevel({"?": 0, "un": 1, "cafe": 2, "noir": 3}, unk_token="?"))
+    made.pre_tokenizer = tokenizers.pre_tokenizers.WhitespaceSplit()
+    made.normalizer = tokenizers.normalizers.BertNormalizer()  # without accents
+    context = "un cafe\u0301 noir"
+    example = Text(elements="passage", tokenizer=made.to_str())({"question": "noir?", "context": context})
+    coded: Any = Kind().fitting(data().table("train")).annotations.code  # type: ignore[union-attr,arg-type]
+    target = Kind.encode([[{"text": "cafe\u0301", "answer_start": 3}]]).coded(coded).target(0, example)
+    (place,) = {*target["ends"].flatten().tolist()}  # type: ignore[index,union-attr]
+    assert place > 0
+    logits = torch.full((1, *example["windows"]["ids"].shape, 2), -9.0)
+    logits[0, 0, place] = 9
+    outputs = {"logits": logits, "mask": torch.ones(1, 1, dtype=torch.bool)}
+    outputs |= {name: example[name][None] for name in ("offsets", "characters")}
+    assert Kind().answers(outputs, "answers")[0]["text"] == "cafe\u0301"
+
+
+def test_questions_over_http_need_their_context(model: QuestionAnswering, tmp_path: Path) -> None:
+    model.predictor().save(tmp_path / "model")
+    with Service(tmp_path / "model") as service:
+        decode = Decoder(service, Limits())
+        with pytest.raises(DataError, match=r"and this is \{'question': 'who\?'\}, without a context"):
+            decode([File({"question": "who?"})])
+        with pytest.raises(
+            DataError, match=r"'who\?' is a text alone, and one of 'questions' has a question and a con"
+        ):
+            decode([File("who?")])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import builtins
 import inspect
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -89,7 +90,7 @@ def function_flags(function: Callable[..., Any], classes: tuple[type, ...] = ())
             TypedDict ``Options`` names are its arguments, too.
         classes: what may be given by the name of a class and its options, as jsonargparse has it.
     """
-    hints, told = get_type_hints(function), _explanations(function.__doc__)
+    hints, told = get_type_hints(function, localns=_Names(function)), _explanations(function.__doc__)
     flags: Flags = {}
     for name, parameter in inspect.signature(function).parameters.items():
         if get_origin(hints.get(name)) is Unpack:
@@ -102,6 +103,20 @@ def function_flags(function: Callable[..., Any], classes: tuple[type, ...] = ())
         for name, flag in flags.items()
         if flag.type is not None
     }
+
+
+class _OfCode:
+    """What an annotation names that its module imports for type checkers alone: no text spells it."""
+
+
+class _Names(dict[str, Any]):
+    """What the names in a function's annotations stand for."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        super().__init__({**vars(builtins), **getattr(inspect.unwrap(function), "__globals__", {})})
+
+    def __missing__(self, name: str) -> type:
+        return _OfCode
 
 
 def _named_flags(named: Any, classes: tuple[type, ...]) -> Flags:

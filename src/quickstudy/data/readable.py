@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 
 import numpy as np
+import torch
 
 from quickstudy.data.samples import Load, Samples
 from quickstudy.data.table import Table
@@ -24,7 +25,10 @@ def readable(table: Table, load: Load, kind: str) -> tuple[Table, dict[str, str]
     Raises:
         DataError: none can be read.
     """
-    samples = Samples(table.inputs, load, annotations=table.annotations)
+    annotations = table.annotations
+    if annotations is not None and annotations.code is None:  # what is read may be no tensors yet
+        annotations = annotations.coded(lambda found: torch.empty(0))
+    samples = Samples(table.inputs, load, annotations=annotations)
     wrong = samples.unreadable()
     if not wrong:
         return table, {}

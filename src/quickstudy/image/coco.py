@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
@@ -14,7 +15,8 @@ from quickstudy.data.samples import file_content, named
 from quickstudy.data.scan import files_in
 from quickstudy.data.table import Table
 from quickstudy.errors import DataError, brief, few
-from quickstudy.image.objects import Degenerate, Objects, check_found, table_of
+from quickstudy.image.objects import Degenerate, Objects, table_of
+from quickstudy.image.pairs import rows_named
 
 NAMES = ("annotations.json", "_annotations.coco.json", "instances.json", "labels.json")
 """What the file is called where nobody says."""
@@ -45,25 +47,17 @@ def coco_table(
     told = _read(file_content(place, name, "annotations: the path of a JSON file"), name)
     categories = _by_id(told["categories"], "category", name)
     pictures = _by_id(told["images"], "image", name)
-    classes = {number: str(one.get("name", number)) for number, one in categories.items()}
-    points = next((tuple(one["keypoints"]) for one in categories.values() if one.get("keypoints")), ())
+    classes = {number: _class_of(one, number, name) for number, one in categories.items()}
+    points = next((_points_of(one, number, name) for number, one in categories.items() if one.get("keypoints")), ())
     files = files_in(folder, endings)
-    names: list[str] = files.names.tolist()
-    by_path, by_name = (
-        {one: row for row, one in enumerate(names)},
-        _single({Path(one).name: one for one in names}, names),
-    )
-    rows, lacking, objects = [], [], {}
-    for number, one in pictures.items():
-        path = str(one.get("file_name", "")).replace("\\", "/")
-        row = by_path.get(path, by_path.get(by_name.get(Path(path).name, "")))
-        if row is None:
-            lacking.append(path or f"of image {number}")
-            continue
-        rows.append(row)
-        size = (one["width"], one["height"]) if one.get("width") and one.get("height") else None
-        objects[number] = Objects(f"'{Path(path).name}' in {name}", size, degenerate, keypoint_names=points)
-    check_found(lacking, len(pictures), folder)
+    paths = [_path_of(one, number, name) for number, one in pictures.items()]
+    rows = rows_named(files.names.tolist(), paths, folder, name)
+    objects = {
+        number: Objects(
+            f"'{Path(path).name}' in {name}", _size_of(one, number, name), degenerate, keypoint_names=points
+        )
+        for path, (number, one) in zip(paths, pictures.items(), strict=True)
+    }
     for number, one in _by_id(told.get("annotations") or [], "annotation", name).items():
         _add(one, f"annotation {number}", objects, classes, name)
     return table_of(files, rows, [one.told() for one in objects.values()], [*classes.values()], encode)
@@ -72,27 +66,76 @@ def coco_table(
 def _add(
     one: Mapping[str, Any], what: str, objects: Mapping[Any, Objects], classes: Mapping[Any, str], name: str
 ) -> None:
-    if one.get("image_id") not in objects:
-        raise DataError(f"{what} in {name} is of image {one.get('image_id')!r}, which is not among its images")
-    if one.get("category_id") not in classes:
+    if not _is_among(one.get("image_id"), objects):
+        raise DataError(f"{what} in {name} is of image {brief(one.get('image_id'))}, which is not among its images")
+    if not _is_among(one.get("category_id"), classes):
         raise DataError(
-            f"{what} in {name} is of category {one.get('category_id')!r}, which is not among its categories "
+            f"{what} in {name} is of category {brief(one.get('category_id'))}, which is not among its categories "
             f"({few([f'{number} ({label})' for number, label in classes.items()])})"
         )
-    box = one.get("bbox")
-    if not isinstance(box, (list, tuple)) or len(box) != 4:
-        raise DataError(f"{what} in {name} has the bbox {brief(box)}: x, y, width and height are needed")
-    x, y, width, height = (float(value) for value in box)
+    box, crowd = _numbers(one.get("bbox")), one.get("iscrowd") or 0
+    if box is None or len(box) != 4:
+        raise DataError(
+            f"{what} in {name} has the bbox {brief(one.get('bbox'))}: x, y, width and height are needed, as numbers"
+        )
+    if not isinstance(crowd, int) or crowd not in (0, 1):
+        raise DataError(
+            f"{what} in {name} has iscrowd {brief(crowd)}: it is 0, or 1 where it is several objects in one"
+        )
+    x, y, width, height = box
     own, label = objects[one["image_id"]], classes[one["category_id"]]
     more: dict[str, Any] = {"masks": one.get("segmentation")}
     if own.keypoint_names:
-        count, there = len(own.keypoint_names), one.get("keypoints") or [0] * 3 * len(own.keypoint_names)
-        if len(there) != 3 * count:
-            raise DataError(
-                f"{what} of {own.name} has {len(there)} numbers of keypoints: {count} of x, y and v are {3 * count}"
-            )
+        count = len(own.keypoint_names)
+        there = _numbers(one.get("keypoints") or [0] * 3 * count)
+        if there is None or len(there) != 3 * count:
+            has = brief(one["keypoints"]) if there is None else f"{len(there)} numbers"
+            raise DataError(f"{what} of {own.name} has {has} of keypoints: {count} of x, y and v are {3 * count}")
         more["keypoints"] = there
-    own.add((x, y, x + width, y + height), label, what, bool(one.get("iscrowd")), corners=False, **more)
+    own.add((x, y, x + width, y + height), label, what, bool(crowd), corners=False, **more)
+
+
+def _is_among(number: Any, known: Mapping[Any, Any]) -> bool:
+    return isinstance(number, (int, float, str)) and not isinstance(number, bool) and number in known
+
+
+def _numbers(told: Any) -> list[float] | None:
+    """Return a list of numbers; None where it is none."""
+    if not isinstance(told, list) or any(isinstance(one, bool) or not isinstance(one, (int, float)) for one in told):
+        return None
+    return [float(one) for one in told]
+
+
+def _class_of(category: Mapping[str, Any], number: Any, name: str) -> str:
+    label = number if category.get("name") is None else category["name"]
+    if not isinstance(label, (str, int)):
+        raise DataError(f"category {number} in {name} has the name {brief(label)}: a text is needed")
+    return str(label)
+
+
+def _points_of(category: Mapping[str, Any], number: Any, name: str) -> tuple[str, ...]:
+    points = category["keypoints"]
+    if not isinstance(points, list) or not all(isinstance(one, str) for one in points):
+        raise DataError(f"category {number} in {name} has the keypoints {brief(points)}: a list of names is needed")
+    return tuple(points)
+
+
+def _path_of(picture: Mapping[str, Any], number: Any, name: str) -> str:
+    path = picture.get("file_name")
+    if not isinstance(path, str) or not path.strip("/\\. "):
+        raise DataError(f"image {number} in {name} has the file_name {brief(path)}: the path of a picture is needed")
+    return path
+
+
+def _size_of(picture: Mapping[str, Any], number: Any, name: str) -> tuple[float, float] | None:
+    """Return width and height as they are told; None where they are not."""
+    told = [picture.get(side) or 0 for side in ("width", "height")]
+    size = _numbers(told)
+    if size is None or not all(math.isfinite(one) and one >= 0 for one in size):
+        raise DataError(
+            f"image {number} in {name} has the width and height {brief(told)}: numbers of pixels are needed"
+        )
+    return (size[0], size[1]) if all(size) else None
 
 
 def _found(folder: str | os.PathLike[str]) -> Any:
@@ -123,21 +166,16 @@ def _read(content: bytes, name: str) -> dict[str, Any]:
 
 def _by_id(rows: Any, what: str, name: str) -> dict[Any, Mapping[str, Any]]:
     found: dict[Any, Mapping[str, Any]] = {}
+    if not isinstance(rows, list):
+        raise DataError(f"'{what}s' in {name} is {brief(rows)}: a list is needed")
     for place, row in enumerate(rows):
-        if not isinstance(row, dict) or not isinstance(row.get("id"), (int, str)):
+        own = row.get("id") if isinstance(row, dict) else None
+        if not isinstance(own, (int, str)) or isinstance(own, bool):
             raise DataError(f"{what} number {place} in {name} has no id: {brief(row)}")
-        if row["id"] in found:
-            raise DataError(f"the {what} {row['id']!r} is twice in {name}: give each an id of its own")
-        found[row["id"]] = row
+        if own in found:
+            raise DataError(f"the {what} {own!r} is twice in {name}: give each an id of its own")
+        found[own] = row
     return found
-
-
-def _single(by_name: dict[str, str], names: list[str]) -> dict[str, str]:
-    """Return the paths of names that only one file has."""
-    counts: dict[str, int] = {}
-    for one in names:
-        counts[Path(one).name] = counts.get(Path(one).name, 0) + 1
-    return {name: path for name, path in by_name.items() if counts[name] == 1}
 
 
 def detections_to_coco(

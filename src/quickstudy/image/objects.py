@@ -11,7 +11,6 @@ import re
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -46,13 +45,14 @@ def objects_on_canvas(item: Any, example: Batch | None = None) -> dict[str, Any]
         example: the picture; None: they stay as they are.
 
     Raises:
-        DataError: an object lies beside the picture.
+        DataError: an object lies beside the picture, or they are of one of another size.
     """
     found = objects_of(item)
     if example is None:
         return found
-    if isinstance(item, Mapping) and item.get("shares"):  # of the picture's sides
+    if item.get("shares"):  # of the picture's sides
         return {**found, "boxes": found["boxes"] * example["size"].flip(0).to(found["boxes"]).repeat(2)}
+    check_size(item.get("picture_size"), example["full"].tolist(), item.get("picture", "the picture"))
     boxes, (height, width) = found["boxes"], example["full"].tolist()
     beside = (boxes[:, 0] >= width) | (boxes[:, 1] >= height) | (boxes[:, 2] <= 0) | (boxes[:, 3] <= 0)
     if bool(beside.any()):
@@ -62,6 +62,34 @@ def objects_on_canvas(item: Any, example: Batch | None = None) -> dict[str, Any]
             "another size, or of the picture before it was turned?"
         )
     return {**found, "boxes": on_canvas(boxes, example)}
+
+
+def check_size(told: Sequence[float] | None, full: Sequence[float], name: str) -> None:
+    """Check that annotations are of a picture as it is read: of its size, turned as its camera says.
+
+    Args:
+        told: width and height, as annotations have them; None: they have none.
+        full: height and width of the file.
+        name: of the picture, for messages.
+
+    Raises:
+        DataError: the annotations tell of another size; places in it are never brought to this one.
+    """
+    height, width = full
+    if told is None or tuple(told) == (width, height):
+        return
+    so = f"{name} is told to be {told[0]:g}x{told[1]:g}"
+    if tuple(told) == (height, width):
+        raise DataError(
+            f"{so}, and is {width:g}x{height:g}: were boxes drawn before it was "
+            "turned? It is read as its camera says it is to be turned (EXIF). Save it upright, without that, and "
+            "annotate it so, or turn the annotations"
+        )
+    raise DataError(
+        f"{so}, and its file is {width:g}x{height:g}: boxes in pixels of another "
+        "size lie elsewhere, and are not scaled. Take the picture that was annotated, or bring boxes, width and height "
+        "in the annotations to the size of the file"
+    )
 
 
 def instances_on_canvas(item: Any, example: Batch | None = None) -> dict[str, Any]:
@@ -84,6 +112,9 @@ def instances_on_canvas(item: Any, example: Batch | None = None) -> dict[str, An
     if example is None:
         return found
     full, size = example["full"].tolist(), example["size"].tolist()
+    if item.get("shares"):  # of the picture's sides
+        sides = np.array(full[::-1], np.float64)
+        masks = [[(np.reshape(part, (-1, 2)) * sides).ravel().tolist() for part in mask] for mask in masks]
     whole = torch.zeros(len(masks), *example["pixels"].shape[1:], dtype=torch.uint8)
     for number, mask in enumerate(masks):
         whole[number, : size[0], : size[1]] = torch.from_numpy(mask_of(mask, full, size, f"object {number}"))
@@ -91,15 +122,38 @@ def instances_on_canvas(item: Any, example: Batch | None = None) -> dict[str, An
 
 
 def _apart(item: Any) -> dict[str, Any]:
-    """Return the objects that the numbers of a mask tell apart; 0 is no object, nor is 255 beside fewer than 254."""
+    """Return the objects that the numbers of a mask tell apart; 0 is none, and see ``_without_border`` of 255."""
     ids = read_mask(item).numpy()
-    numbers = [one for one in np.unique(ids).tolist() if one]
-    if numbers and numbers[-1] == _BORDER and len(numbers) < _BORDER - 1 and len(numbers) > 1:
-        numbers.pop()
+    numbers = _without_border([one for one in np.unique(ids).tolist() if one])
     masks = [ids == one for one in numbers]
     spans = [[np.flatnonzero(mask.any(axis)) for axis in (0, 1)] for mask in masks]
     boxes = [[columns[0], rows[0], columns[-1] + 1, rows[-1] + 1] for columns, rows in spans]
     return {"boxes": np.array(boxes, np.float32).reshape(-1, 4), "labels": [OBJECT] * len(masks), "masks": masks}
+
+
+def _without_border(numbers: list[int]) -> list[int]:
+    """Return the numbers of objects, in their order.
+
+    Beside objects 1, 2, ... without a hole 255 is the border around them, as Pascal VOC has it. It is an object where
+    all numbers lie equally far apart up to it, as of masks that are made to be looked at.
+
+    Raises:
+        DataError: it could be either.
+
+    >>> _without_border([1, 2, 255]), _without_border([127, 255]), _without_border([255])
+    ([1, 2], [127, 255], [255])
+    """
+    *others, last = numbers or [0]
+    if not others or last != _BORDER:
+        return numbers
+    if all(abs(one - last * place / len(numbers)) <= 1 for place, one in enumerate(numbers, 1)):
+        return numbers
+    if others == [*range(1, len(others) + 1)]:
+        return others
+    raise DataError(
+        f"in a mask of the numbers {few(map(str, numbers))} 255 could be an object, or the border around objects: "
+        "number objects 1, 2, ... without a hole, and set what is of none to 0"
+    )
 
 
 def keypoints_on_canvas(item: Any, example: Batch | None = None) -> dict[str, Any]:
@@ -107,7 +161,8 @@ def keypoints_on_canvas(item: Any, example: Batch | None = None) -> dict[str, An
 
     Args:
         item: objects, among them ``keypoints`` ``[M, J, 3]``: x, y and whether it is labelled (0: it is not); and,
-            where they are known, ``keypoint_names``, of which left and right ones take each other's place in a mirror.
+            where they are known, ``keypoint_names``, of which left and right ones take each other's place in a mirror,
+            or ``mirror``, which takes the place of each there.
         example: the picture; None: they stay as they are.
 
     Raises:
@@ -129,8 +184,12 @@ def keypoints_on_canvas(item: Any, example: Batch | None = None) -> dict[str, An
     if not bool(points.isfinite().all()):
         raise DataError("a keypoint is not finite: mend it, or say that it is not labelled, 0, 0, 0")
     if example is not None:
-        points = torch.cat([on_canvas(points[..., :2], example), points[..., 2:]], -1)
-    swap = torch.tensor(mirrored(names) or [*range(points.shape[1])], dtype=torch.int64).expand(len(points), -1)
+        shown = example["size"].flip(0).to(points)  # of places in shares of the picture's sides
+        places = points[..., :2] * shown if item.get("shares") else on_canvas(points[..., :2], example)
+        points = torch.cat([places, points[..., 2:]], -1)
+    swap = torch.tensor(item.get("mirror") or mirrored(names) or [*range(points.shape[1])], dtype=torch.int64).expand(
+        len(points), -1
+    )
     known = {"keypoint_names": names} if names else {}
     return {**found, "keypoints": points, "swap": swap.clone(), **known}
 
@@ -163,7 +222,8 @@ def mask_of(mask: Any, full: Sequence[int], size: Sequence[int], name: str) -> N
     if lists and [len(mask), len(mask[0])] != [*full]:  # which would be rows of pixels
         return _filled(mask, full, size, name)
     if isinstance(mask, Mapping):
-        if list(mask.get("size", ())) != list(full):
+        told = mask.get("size")
+        if not isinstance(told, (list, tuple)) or list(told) != list(full):
             raise DataError(
                 f"the mask of {name} has the size {brief(mask.get('size'))}, and its picture {list(full)}, height and "
                 "width"
@@ -176,11 +236,17 @@ def mask_of(mask: Any, full: Sequence[int], size: Sequence[int], name: str) -> N
     rows, columns = (
         ((np.arange(shown) + 0.5) * (whole / shown)).astype(np.int64) for shown, whole in zip(size, full, strict=True)
     )
-    return (array[rows][:, columns] > 0).astype(np.uint8)
+    shown = (array[rows][:, columns] > 0).astype(np.uint8)
+    if not shown.any():  # so small that it lies between: whatever it touches is of it
+        down, across = np.nonzero(array > 0)
+        shown[down * size[0] // full[0], across * size[1] // full[1]] = 1
+    return shown
 
 
 def _filled(polygons: Sequence[Any], full: Sequence[int], size: Sequence[int], name: str) -> NDArray[np.uint8]:
     for one in polygons:
+        if not isinstance(one, (list, tuple)):
+            raise DataError(f"a polygon of {name} is {brief(one)}: a list of x and y of each corner is needed")
         if len(one) < 6 or len(one) % 2:
             raise DataError(f"a polygon of {name} has {len(one)} numbers: x and y of three corners or more are needed")
     try:
@@ -197,7 +263,16 @@ def _filled(polygons: Sequence[Any], full: Sequence[int], size: Sequence[int], n
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # of numpy's __array__ in pycocotools
         runs = coco.merge(coco.frPyObjects(scaled, int(size[0]), int(size[1])))
-        return np.asarray(coco.decode(runs), np.uint8)
+        shown = np.array(coco.decode(runs), np.uint8)
+    if not shown.any():  # so small that it lies between: whatever it touches is of it
+        for one in scaled:
+            ends = np.array(one).reshape(-1, 2)
+            for start, end in zip(ends, np.roll(ends, -1, 0), strict=True):
+                count = 2 + int(2 * np.abs(end - start).max())
+                across, down = np.floor(np.linspace(start, end, count)).astype(np.int64).T
+                inside = (across >= 0) & (across < size[1]) & (down >= 0) & (down < size[0])
+                shown[down[inside], across[inside]] = 1
+    return shown
 
 
 def _decoded(runs: dict[str, Any], name: str) -> NDArray[np.uint8]:
@@ -210,7 +285,7 @@ def _decoded(runs: dict[str, Any], name: str) -> NDArray[np.uint8]:
                     raise ValueError(f"they cover {sum(runs['counts'])} pixels of {runs['size'][0] * runs['size'][1]}")
                 runs = coco.frPyObjects(runs, *runs["size"])
             return np.asarray(coco.decode(runs), np.uint8)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise DataError(f"the run lengths of {name} cannot be read: {error}") from error
 
 
@@ -220,7 +295,8 @@ class Objects:
 
     Args:
         name: of the picture, for messages.
-        size: width and height of the picture; None: not known.
+        size: width and height of the picture as annotations tell them, which are compared with those of the file once
+            that is read; None: not known.
         degenerate: see ``Degenerate``.
     """
 
@@ -232,6 +308,7 @@ class Objects:
     crowd: list[bool] = field(default_factory=list)
     more: dict[str, list[Any]] = field(default_factory=dict)
     keypoint_names: Sequence[str] = ()
+    mirror: Sequence[int] = ()
 
     def add(
         self,
@@ -288,7 +365,11 @@ class Objects:
         """Return them as ``objects_of`` takes them."""
         boxes = np.array(self.boxes, np.float32).reshape(-1, 4)
         told = {"boxes": boxes, "labels": self.labels, "crowd": np.array(self.crowd, np.bool_), **self.more}
-        return {**told, "keypoint_names": tuple(self.keypoint_names)} if self.keypoint_names else told
+        if self.size is not None:
+            told |= {"picture": self.name, "picture_size": tuple(self.size)}
+        if self.keypoint_names:
+            told["keypoint_names"] = tuple(self.keypoint_names)
+        return {**told, "mirror": list(self.mirror)} if self.mirror else told
 
 
 def table_of(
@@ -309,17 +390,3 @@ def table_of(
     """
     chosen = files.select(np.array(rows, np.int64))
     return Table(chosen, annotations=encode(list(objects), list(dict.fromkeys(names))))
-
-
-def check_found(lacking: Sequence[str], count: int, folder: object, what: str = "is not there") -> None:
-    """Check that no picture is missing that annotations speak of.
-
-    Raises:
-        DataError: one is; the message names the first.
-    """
-    if lacking:
-        raise DataError(
-            f"the annotations speak of {count} pictures, and of {len(lacking)} the file {what} below '{folder}': "
-            f"{few([Path(one).name for one in lacking])}. Name the folder that they lie in, or remove them from the "
-            "annotations"
-        )

@@ -16,7 +16,8 @@ from quickstudy.data.samples import file_content, named
 from quickstudy.data.scan import files_in
 from quickstudy.data.table import Table
 from quickstudy.errors import DataError, brief, few
-from quickstudy.image.objects import Degenerate, Objects, check_found, table_of
+from quickstudy.image.objects import Degenerate, Objects, table_of
+from quickstudy.image.pairs import rows_named
 
 _HEADER = 4096  # bytes in which the first line of a CSV file ends
 Region = tuple[Mapping[str, Any], Mapping[str, Any]]
@@ -52,17 +53,11 @@ def via_table(
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise DataError(f"{name} is not of VIA's form, or damaged: {error!r}. Export the annotations anew") from error
     files = files_in(folder, endings)
-    rows: dict[str, list[int]] = {}
-    for row, path in enumerate(files.names.tolist()):
-        rows.setdefault(Path(path).name, []).append(row)
-    twice = [one for one in told if len(rows.get(Path(one).name, ())) > 1]
-    if twice:
-        raise DataError(f"several files below '{folder}' are called {few(twice)}, as {name} calls one: name its folder")
-    check_found([one for one in told if Path(one).name not in rows], len(told), folder)
+    rows = rows_named(files.names.tolist(), [*told], folder, name)
     field = label_field or _only_field(told, name)
     objects = [_objects(regions, f"'{one}' in {name}", field, degenerate) for one, regions in told.items()]
     labels = sorted({label for one in objects for label in one.labels})
-    return table_of(files, [rows[Path(one).name][0] for one in told], [one.told() for one in objects], labels, encode)
+    return table_of(files, rows, [one.told() for one in objects], labels, encode)
 
 
 def via_file(source: Any, files: Iterable[str]) -> Any:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -14,7 +15,11 @@ from quickstudy.data.samples import file_content, named
 from quickstudy.data.scan import files_in
 from quickstudy.data.table import Table
 from quickstudy.errors import DataError, few
-from quickstudy.image.objects import Degenerate, Objects, check_found, table_of
+from quickstudy.image.objects import Degenerate, Objects, table_of
+from quickstudy.image.pairs import by_stem, check_found
+
+_ASIDE = ("jpegimages", "annotations", "images", "imgs", "img", "xmls", "xml", "labels")
+"""Folders that divide pictures from annotations."""
 
 
 def voc_table(
@@ -37,24 +42,38 @@ def voc_table(
         DataError: there is no XML file, one is damaged or tells of no picture that is there, or a box is none.
     """
     source = open_source(folder)
-    xml = {Path(one).stem: one for one in sorted(source.files()) if one.lower().endswith(".xml")}
-    if not xml:
+    texts = sorted(one for one in source.files() if one.lower().endswith(".xml"))
+    if not texts:
         raise DataError(f"'{folder}' holds no XML file: Pascal VOC has one for each picture")
     files = files_in(folder, endings)
     names: list[str] = files.names.tolist()
-    by_stem = {Path(one).stem: row for row, one in enumerate(names)}
-    wanted = [*xml]
-    if split_file is not None:
-        name = named(split_file)
-        lines = file_content(split_file, name, "a list of names: a path").decode("utf-8-sig", "replace").split("\n")
-        wanted = [line.split()[0] for line in lines if line.strip()]
-        gone = [one for one in wanted if one not in xml]
-        if gone:
-            raise DataError(f"{name} names {len(gone)} pictures that have no XML file: {few(gone)}")
-    check_found([one for one in wanted if one not in by_stem], len(wanted), folder)
-    objects = [_of_file(source.item(xml[one]), degenerate) for one in wanted]
+    wanted = texts if split_file is None else _of_split(texts, split_file)
+    pictures = by_stem(names, texts, _ASIDE, "the XML file")
+    check_found([one for one in wanted if pictures[one] is None], len(wanted), folder)
+    objects = [_of_file(source.item(one), degenerate) for one in wanted]
     labels = sorted({label for one in objects for label in one.labels})
-    return table_of(files, [by_stem[one] for one in wanted], [one.told() for one in objects], labels, encode)
+    row_of = {name: row for row, name in enumerate(names)}
+    rows = [row_of[pictures[one] or ""] for one in wanted]
+    return table_of(files, rows, [one.told() for one in objects], labels, encode)
+
+
+def _of_split(texts: Sequence[str], split_file: str | os.PathLike[str]) -> list[str]:
+    """Return the XML files that a list of names without endings speaks of."""
+    name = named(split_file)
+    lines = file_content(split_file, name, "a list of names: a path").decode("utf-8-sig", "replace").split("\n")
+    wanted = [line.split()[0] for line in lines if line.strip()]
+    known: dict[str, list[str]] = {}
+    for one in texts:
+        known.setdefault(Path(one).stem, []).append(one)
+    gone = [one for one in wanted if one not in known]
+    if gone:
+        raise DataError(f"{name} names {len(gone)} pictures that have no XML file: {few(gone)}")
+    for one in wanted:
+        if len(known[one]) > 1:
+            raise DataError(
+                f"{name} names '{one}', and that could be {few(map(repr, known[one]))}: give the folder of one of them"
+            )
+    return [known[one][0] for one in wanted]
 
 
 def _of_file(item: Any, degenerate: Degenerate) -> Objects:
@@ -66,9 +85,14 @@ def _of_file(item: Any, degenerate: Degenerate) -> Objects:
         root = ElementTree.fromstring(content)
     except (ElementTree.ParseError, ValueError, LookupError) as error:  # also of an encoding that is not what it says
         raise DataError(f"{name} is no XML that can be read: {error}. Save it anew, in UTF-8") from error
-    size = [root.findtext(f"size/{side}") for side in ("width", "height")]
-    known = (float(size[0]), float(size[1])) if size[0] and size[1] and float(size[0]) and float(size[1]) else None
-    found = Objects(name, known, degenerate)
+    size = [(root.findtext(f"size/{side}") or "").strip() for side in ("width", "height")]
+    try:
+        width, height = (float(side or 0) for side in size)
+        if not (math.isfinite(width + height) and min(width, height) >= 0):
+            raise ValueError
+    except ValueError as error:
+        raise DataError(f"{name} has the width and height {size}: numbers of pixels are needed, or none") from error
+    found = Objects(name, (width, height) if width and height else None, degenerate)
     for number, one in enumerate(root.iter("object")):
         what = f"object {number}"
         label = (one.findtext("name") or "").strip()

@@ -23,7 +23,7 @@ from quickstudy.functional.characters import text_of
 from quickstudy.kinds.base import KINDS, Score
 from quickstudy.kinds.class_ids import in_form
 from quickstudy.kinds.losses import class_weights_of
-from quickstudy.kinds.parts import OfParts, Parts, Told
+from quickstudy.kinds.parts import OfParts, Parts, from_json
 from quickstudy.kinds.predictions import plain_answer
 from quickstudy.kinds.segmentation import Segmentation, of_elements
 from quickstudy.nets import Encoder
@@ -32,6 +32,8 @@ OUTSIDE = "O"
 """The tag of words of no entity."""
 _TAG = ("B-", "I-")
 _MARKED = re.compile("([BIESLU])-(.+)$")
+_STRANGE = re.compile(r"[^\W\d_]-.|o$|[BIESLU]-?$")
+"""What looks like a tag, and is of no scheme that is known."""
 
 
 class Span(NamedTuple):
@@ -73,6 +75,9 @@ class Entities(OfParts, Segmentation):
     }
 
     shown_by: ClassVar[str] = "linear_probe"
+    task_of_parts: ClassVar[str] = "token_classification"
+    marks: ClassVar[str] = "entities"
+    sure: ClassVar[tuple[str, ...]] = ("entities", "probabilities", "logits")
     lacking: ClassVar[str] = "the data has no entities: give them, for instance by TokenClassificationData.from_conll"
 
     hidden: int = 0
@@ -93,6 +98,8 @@ class Entities(OfParts, Segmentation):
     @classmethod
     def encode(cls, targets: Any, names: Sequence[str] | None = None) -> Annotations:
         """Take entities, or tags of words, of each text; see ``spans_of`` and ``Kind.encode``."""
+        if isinstance(targets, (list, tuple)) and any(isinstance(one, bytes) for one in targets):
+            targets = [from_json(one, "entities, [[0, 6, 'person']]") for one in targets]
         tags = tuple(names or ()) if OUTSIDE in (names or ()) else ()  # others are those of columns
         return annotated(targets, partial(spans_of, names=tags), tags)
 
@@ -212,12 +219,15 @@ class Entities(OfParts, Segmentation):
 
     def outputs(self, encoder: Encoder, head: Any, inputs: Batch) -> dict[str, Tensor]:
         """Return ``{"logits": [N, P, C], "mask": [N, P]}``, and where words are in the characters of the texts."""
+        if torch.compiler.is_exporting():
+            raise ConfigError("a model that finds entities is not exported: save it, and serve it")
         told = {name: inputs[name] for name in ("offsets", "characters") if name in inputs}
         return {**super().outputs(encoder, head, inputs), **told}
 
     def figures(self, outputs: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> Tensor:
         """Return ``[N, 3 E]``: entities of each class that are and were found, were found, and are."""
-        labels, asked = of_elements(outputs["mask"], targets)
+        outputs = self._of_all_words(outputs)
+        labels, asked = of_elements(outputs["mask"], {**targets, "mask": torch.ones_like(targets["mask"])})
         answers = _without_nan(outputs["logits"].detach())
         count, names, tags = len(labels), self.entities, self._tags
         found = torch.zeros(count, 3, len(names))
@@ -230,6 +240,16 @@ class Entities(OfParts, Segmentation):
                 for span in spans:
                     found[row, place, names.index(span.label)] += 1
         return found.flatten(1).to(labels.device)
+
+    def _of_all_words(self, outputs: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """Return answers of all words; those that have no token, and so are not seen by a network, are of no entity."""
+        there = outputs["offsets"][..., 1] > 0 if "offsets" in outputs else outputs["mask"]
+        seen = outputs["mask"].bool()
+        if OUTSIDE not in self.classes or bool((there == seen).all()):
+            return outputs
+        outside = torch.full_like(outputs["logits"][0, 0], -torch.inf)
+        outside[self.classes.index(OUTSIDE)] = 0
+        return {**outputs, "mask": there, "logits": torch.where(seen[..., None], outputs["logits"], outside)}
 
     def settled(self, figures: Tensor) -> Tensor:
         """Return what each of all texts adds to the F1."""
@@ -251,12 +271,13 @@ class Entities(OfParts, Segmentation):
         Args:
             outputs: of the network.
             form: ``"entities"``: N lists of ``{"label", "text", "start", "end", "score"}``, in the order of the text,
-                with places in characters and the mean probability of its tags; ``"labels"``: N lists of tags of words;
-                ``"probabilities"`` or ``"logits"``: N tensors ``[P, C]``.
+                with places in characters and the mean probability of its tags; ``"labels"``: N lists of the tags of
+                all words, ``O`` of those that have no token; ``"probabilities"`` or ``"logits"``: N tensors ``[P, C]``.
 
         Raises:
             DataError: an answer is not a number.
         """
+        outputs = self._of_all_words(outputs)
         if form != "entities":
             return super().answers(outputs, form)
         shares, mask = super().answers(outputs, "probabilities"), outputs["mask"].bool()
@@ -281,11 +302,11 @@ class Entities(OfParts, Segmentation):
 
     def written(self, answer: Any, file: str, true: Any = None, top: int = 1, unknown: bool = True) -> list[Any]:
         """Return one row, of entities as JSON; see ``Kind.written``."""
-        return [self.row(file, plain_answer(_without_kind(answer)))]
+        return [self.row(file, plain_answer(answer))]
 
     def in_json(self, answer: Any) -> dict[str, Any]:
         """Return the entities; see ``Kind.in_json``."""
-        return {"entities": _without_kind(answer)}
+        return {"entities": answer}
 
 
 def in_iob2(tags: Sequence[str]) -> list[str]:
@@ -305,6 +326,19 @@ def in_iob2(tags: Sequence[str]) -> list[str]:
             made.append(f"{_TAG[goes_on]}{label}")
         before = ("", "") if tag == OUTSIDE else (mark, label)
     return made
+
+
+def check_tag(tag: str) -> None:
+    """Make sure that a tag is of a scheme that is known, or the name of a class.
+
+    Raises:
+        DataError: it is like a tag of another scheme.
+    """
+    if _STRANGE.match(tag) and not _MARKED.match(tag):
+        raise DataError(
+            f"{tag!r} is no tag of IOB, IOB2, BIOES or BILOU: these are 'O', and one of B, I, E, S, L and U before a "
+            "dash and the class, 'B-person'. Write it so"
+        )
 
 
 def _parsed(tag: str) -> tuple[str, str]:
@@ -371,6 +405,8 @@ def spans_of(item: Any, example: Batch | None = None, names: Sequence[str] = ())
                 f"there are {len(item)} tags, and the text has {len(where['mask'])} words: give the text as the list "
                 "of its words, one for each tag"
             )
+        for tag in dict.fromkeys(item):
+            check_tag(tag)
         return {"tags": in_iob2(item), **where}
     spans = [_span(one, place) for place, one in enumerate(item)]
     if where:
@@ -450,10 +486,6 @@ def _of_one_class(found: Mapping[str, Any]) -> dict[str, Tensor]:
     tags = found["tags"] if "tags" in found else tags_of(found, ())
     named = torch.tensor([tag != OUTSIDE for tag in tags])
     return {"labels": torch.zeros(len(tags), dtype=torch.int64), "mask": named & found["mask"].bool()}
-
-
-def _without_kind(answer: Any) -> Any:
-    return answer.answer if isinstance(answer, Told) else answer
 
 
 def _seen(table: Table | None) -> Iterable[str]:

@@ -6,7 +6,8 @@ Shapes: N questions, W windows of L tokens, A true answers, M characters, K of a
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self
@@ -17,9 +18,10 @@ from torch import Tensor, nn
 
 from quickstudy.batches import Batch, fold, stack, take
 from quickstudy.data.annotations import Annotations, annotated
+from quickstudy.data.samples import Loaded
 from quickstudy.data.table import Table
-from quickstudy.errors import ConfigError, DataError, brief, check_counts
-from quickstudy.functional.characters import characters_of, text_of
+from quickstudy.errors import ConfigError, DataError, DataWarning, brief, check_counts, few
+from quickstudy.functional.characters import characters_of, text_of, whole
 from quickstudy.functional.quotations import agreement
 from quickstudy.kinds.base import KINDS, Judged, Kind, Score
 from quickstudy.kinds.losses import Loss
@@ -28,6 +30,10 @@ from quickstudy.nets import Encoder
 
 _NOWHERE = -1e30
 """The logit of a token that cannot be an end of an answer."""
+_HELD = 64
+"""So many of the longest answers in a row that a window holds are a sign that one holds all shorter ones."""
+_NOT_LEARNED = -1
+"""In place of the ends of an answer that no window holds whole."""
 
 
 @KINDS.register("question_answering")
@@ -81,11 +87,13 @@ class QuestionAnswering(Kind):
             raise ConfigError(
                 "the data has no answers: give them by QuestionAnsweringData, as answers= beside questions and contexts"
             )
-        if self.lacking is not None or stage != "fit" or table is None or table.annotations is None:
+        if stage != "fit" or table is None or table.annotations is None:
             return self if self.lacking is None else replace(self, lacks=self.lacking)
         annotations = replace(table.annotations, code=None)
-        answers: Any = (annotations.target(row) for row in range(len(annotations)))
-        return replace(self, lacks=any(not own["texts"] for own in answers))
+        answers: Any = [annotations.target(row) for row in range(len(annotations))]
+        texts = [own["texts"][0] if own["texts"] else "" for own in answers]
+        _tell_of_torn(self.fitting(table), texts, data.modality)
+        return replace(self, lacks=not all(texts) if self.lacking is None else self.lacking)
 
     def fitting(self, table: Table) -> Table:
         """Return the same examples with targets of windows; see ``Kind.fitting``."""
@@ -132,9 +140,12 @@ class QuestionAnswering(Kind):
         """Answer a batch, and judge the answers; see ``Kind.judge``."""
         outputs = self.outputs(encoder, head, inputs)
         asked = outputs["mask"]
+        asked = asked & (targets["ends"][:, : asked.shape[1], 0] != _NOT_LEARNED)
         ends = targets["ends"][:, : asked.shape[1]][asked]
-        lost = sum(loss(outputs["logits"][asked][..., side], ends[:, side]) for side in (0, 1)) / 2
-        assert isinstance(lost, Tensor)
+        logits = outputs["logits"][asked]
+        lost = logits.sum()  # of none
+        if len(ends):
+            lost = (loss(logits[..., 0], ends[:, 0]) + loss(logits[..., 1], ends[:, 1])) / 2
         return Judged(lost, len(ends), outputs, targets, self.figures(outputs, targets))
 
     def figures(self, outputs: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> Tensor:
@@ -194,7 +205,7 @@ class QuestionAnswering(Kind):
             first, last = divmod(rest, length)
             span = int(offsets[window, first + 1, 0]), int(offsets[window, last + 1, 1])
             if value > _NOWHERE / 2 and span[0] < span[1]:
-                kept.setdefault(span, value)
+                kept.setdefault(whole(text, *span), value)
         answers = [
             (value, {"text": text[start:end], "start": start, "end": end}) for (start, end), value in kept.items()
         ]
@@ -212,6 +223,31 @@ class QuestionAnswering(Kind):
     def in_json(self, answer: dict[str, Any]) -> dict[str, Any]:
         """Return the answer; see ``Kind.in_json``."""
         return answer
+
+
+def _tell_of_torn(table: Table, answers: Sequence[str], read: Callable[[Any], Batch]) -> None:
+    """Warn of questions whose answer no window holds whole, or has no token; the longest are tried, and all signs."""
+    assert table.annotations is not None
+    rows = sorted((row for row, text in enumerate(answers) if text), key=lambda row: -len(answers[row]))
+    held, torn = 0, list[int]()
+    for row in rows if isinstance(table.inputs, list) else ():
+        if held >= _HELD and any(map(str.isalnum, answers[row])):
+            continue
+        with suppress(DataError):  # which is told when it is read
+            item: Any = table.inputs[row]
+            example = item.example if isinstance(item, Loaded) else read(item)
+            target: Any = table.annotations.target(row, example)
+            lost = bool((target["ends"] == _NOT_LEARNED).any())
+            held = 0 if lost else held + 1
+            torn += [row] * lost
+    if torn:
+        warnings.warn(
+            f"{len(torn)} of {len(answers)} questions are not learned from, as their answers have no token, or no "
+            f"window holds them whole: those of the rows {few(map(str, sorted(torn)))}, such as "
+            f"{brief(answers[torn[0]])}. Raise max_length=, as far as the backbone goes, or give shorter answers",
+            DataWarning,
+            3,
+        )
 
 
 def answers_of(item: Any, example: Batch | None = None) -> dict[str, Any]:
@@ -279,16 +315,21 @@ def _listed(item: Any) -> tuple[list[str], list[int]]:
 def _to_ends(found: Mapping[str, Any]) -> dict[str, Tensor]:
     """Return ``{"ends": [W, 2], "texts": [A, K]}``: the tokens of each window where the answer begins and ends.
 
-    Those of a window that does not hold all of it are 0, the token that stands for none.
+    Those of a window that does not hold all of it are 0, the token that stands for none; where none holds it -1, as
+    there is nothing to learn then. An answer is whole without what has no token, such as accents of some tokenizers.
     """
     texts: Any = stack([{"own": characters_of(text)} for text in found["texts"] or [""]])
     windows, offsets = found["windows"], found["offsets"]
     ends = torch.zeros(len(windows["ids"]), 2, dtype=torch.int64)
-    start, end = found.get("span", (0, 0))
-    for row, (asked, places) in enumerate(zip(windows["asked"], offsets, strict=True)):
-        own = asked[1:] & (places[1:, 0] < end) & (places[1:, 1] > start)
-        tokens = 1 + own.nonzero().flatten()
-        whole = len(tokens) and int(places[tokens[0], 0]) <= start and int(places[tokens[-1], 1]) >= end
-        if whole:
-            ends[row] = tokens[[0, -1]]
+    if "span" in found:
+        start, end = found["span"]
+        own = windows["asked"] & (offsets[..., 0] < end) & (offsets[..., 1] > start)
+        own[:, 0] = False  # which stands for none
+        seen = offsets[own]
+        for row, places in enumerate(offsets):
+            tokens = own[row].nonzero().flatten()
+            if len(tokens) and places[tokens[0], 0] == seen[:, 0].min() and places[tokens[-1], 1] == seen[:, 1].max():
+                ends[row] = tokens[[0, -1]]
+        if not ends.any():
+            ends.fill_(_NOT_LEARNED)
     return {"ends": ends, "texts": texts["own"]}

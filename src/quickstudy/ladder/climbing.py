@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from inspect import signature
 from pathlib import Path
-from typing import Any, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 import torch
@@ -64,7 +64,9 @@ from quickstudy.learning.checks import (
 )
 from quickstudy.predictor import Predictor
 from quickstudy.trained import TrainedModel
-from quickstudy.training.datamodule import DataModule
+
+if TYPE_CHECKING:
+    from quickstudy.training.datamodule import DataModule
 
 SHOTS = (1, 2, 5, 10, 20)
 MODEL = "model"

@@ -17,7 +17,6 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor, nn
 
 from quickstudy.algorithms import Algorithm
@@ -265,6 +264,8 @@ def digest_of(encoder: Encoder) -> str:
 @contextmanager
 def repeatable() -> Iterator[None]:
     """Seed what draws at random within, and leave others' generators as they were."""
+    from lightning.pytorch.utilities.seed import isolate_rng  # it takes long to import, and help needs none
+
     with isolate_rng():
         torch.manual_seed(0)
         yield

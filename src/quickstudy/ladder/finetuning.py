@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 import logging
 import signal
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -19,10 +19,11 @@ from quickstudy.ladder.examples import Embedded, repeatable
 from quickstudy.nets import Encoder
 from quickstudy.nets.stages import stages_of
 from quickstudy.trained import TrainedModel
-from quickstudy.trainer import Trainer
-from quickstudy.training.datamodule import DataModule
-from quickstudy.training.finetuning import Strategy
-from quickstudy.training.task import Classifier, Embedder, Task
+
+if TYPE_CHECKING:
+    from quickstudy.training.datamodule import DataModule
+    from quickstudy.training.finetuning import Strategy
+    from quickstudy.training.task import Task
 
 STEPS = 100
 """Of the optimizer, or two epochs where these are more."""
@@ -59,6 +60,9 @@ def finetuned(examples: Embedded, support: Tensor, strategy: Strategy) -> Traine
         KeyboardInterrupt: it was stopped.
         TrainingError: the loss is no number.
     """
+    from quickstudy.training.datamodule import DataModule  # Lightning takes long to import, and help needs none
+    from quickstudy.training.task import Classifier
+
     steps = steps_alone(len(support))
     with repeatable():
         encoder = copied(examples)
@@ -94,6 +98,9 @@ def drawn_together(examples: Embedded, support: Tensor) -> Encoder:
     """
     if int(torch.bincount(examples.targets[support]).max()) < 2:
         return examples.encoder
+    from quickstudy.training.datamodule import DataModule  # Lightning takes long to import, and help needs none
+    from quickstudy.training.task import Embedder
+
     with repeatable():
         encoder = copied(examples)
         data_class = of_domain(examples, DataModule, answers=Embedding)
@@ -121,6 +128,8 @@ def run(task: Task, data: DataModule, strategy: Strategy, steps: int, device: to
         KeyboardInterrupt: it was stopped.
         TrainingError: the loss is no number.
     """
+    from quickstudy.trainer import Trainer  # Lightning takes long to import, and help needs none
+
     interrupted, log = signal.getsignal(signal.SIGINT), logging.getLogger("lightning.pytorch")
     level = log.level
     log.setLevel(logging.WARNING)

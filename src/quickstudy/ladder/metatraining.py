@@ -33,8 +33,6 @@ from quickstudy.learning.embeddings import embeddings, identity_of
 from quickstudy.modality import Modality
 from quickstudy.nets import Encoder
 from quickstudy.signatures import options_of
-from quickstudy.training.datamodule import DataModule
-from quickstudy.training.task import Classifier
 
 META = "meta-trained"
 """The folder of the weights, in that of the ladder."""
@@ -88,6 +86,8 @@ def others_of(
         ConfigError: the others are of another domain, or fewer than two classes of them are not asked.
         DataError: they have no class each.
     """
+    from quickstudy.training.datamodule import DataModule  # Lightning takes long to import, and help needs none
+
     if meta_train is None:
         held = () if seed is None else held_apart(asked, ways, seed)
         if not held:
@@ -237,6 +237,9 @@ def meta_trained(examples: Embedded, name: str, plan: Plan, folder: Path | None 
     file = None if folder is None or about["of"] is None else folder / f"{name}-{told}.safetensors"
     found = None if file is None else _read(file, about, encoder, name)
     if found is None:
+        from quickstudy.training.datamodule import DataModule  # Lightning takes long to import, and help needs none
+        from quickstudy.training.task import Classifier
+
         began = time.perf_counter()
         needed = plan.options["shots"] + plan.options["queries"]
         some = table.only(np.flatnonzero(table.index.counts >= needed).tolist())

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 import numpy as np
 
@@ -23,7 +23,9 @@ from quickstudy.ladder.draws import codes_of
 from quickstudy.learning.checks import Finding
 from quickstudy.modality import Modality
 from quickstudy.modality.recognition import domain_of_cells, domain_of_names
-from quickstudy.training.datamodule import DataModule
+
+if TYPE_CHECKING:
+    from quickstudy.training.datamodule import DataModule
 
 
 class Named(TypedDict, total=False):
@@ -92,6 +94,8 @@ def opened(data: Any, **named: Unpack[Named]) -> DataModule:
         DataError: there is nothing, or it cannot be told what it is.
         ConfigError: an option is unknown, or does not go with such data.
     """
+    from quickstudy.training.datamodule import DataModule  # Lightning takes long to import, and help needs none
+
     said = {name: value for name, value in named.items() if value is not None}
     if isinstance(data, DataModule):
         if said:

@@ -43,7 +43,6 @@ from quickstudy.ladder.page import (
 )
 from quickstudy.ladder.record import ALL, Key, Record
 from quickstudy.modality import Modality
-from quickstudy.runs.report import confusion_picture
 
 PAGE = "ladder.html"
 """The page's name in the folder of a ladder."""
@@ -169,6 +168,8 @@ def shower(table: Table, modality: Modality, names: Sequence[str]) -> Show:
 
 
 def _judged(page: Page, record: Record, choice: Choice, given: Answers, matrix: NDArray[np.int64], shown: Show) -> Page:
+    from quickstudy.runs.report import confusion_picture  # Lightning takes long to import, and help needs none
+
     classes, targets = record.asked.classes, np.array(record.examples.targets)
     asked_C, found = matrix.sum(1), per_class(record, choice.key, choice.shots)
     order = sorted((code for code in range(len(classes)) if asked_C[code]), key=lambda code: found[code].mean)

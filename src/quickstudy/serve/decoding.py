@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import time
 from typing import Any, NamedTuple
@@ -116,6 +117,11 @@ class Decoder:
         modality = self._modality()
         if isinstance(file.content, str) and not takes_texts(self.wire):  # which would be the name of a file here
             kind = self.wire.schema.get("type") or "list"
+            if parts := self.wire.schema.get("required"):
+                raise DataError(
+                    f"{brief(file.content)} is a text alone, and one of '{self.wire.field}' has a "
+                    f"{' and a '.join(parts)}: send {json.dumps(dict.fromkeys(parts, '...'))}, or its file"
+                )
             raise DataError(
                 f"{brief(file.content)} is a text, and a {self.called} is none: send its file, or its {kind}"
             )

@@ -5,8 +5,9 @@ Shapes: W windows of L tokens, P words, M characters.
 
 from __future__ import annotations
 
-import re
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
+from itertools import accumulate
 from typing import Any, NamedTuple
 
 import torch
@@ -15,105 +16,91 @@ from quickstudy.batches import Batch, stack
 from quickstudy.errors import DataError, brief
 from quickstudy.functional.characters import characters_of
 
-_WORD = re.compile(r"\S+")
-
 
 class Part(NamedTuple):
     """What a network reads at once of a text, of L tokens."""
 
     ids: Sequence[int]
     """Of tokens."""
-    words: Sequence[int | None]
-    """The number of the word that each is of; None: it is of none, as what marks the ends of a text."""
     offsets: Sequence[tuple[int, int]]
-    """Where each begins and ends, in characters of the text; of given words in those of the word."""
+    """Where each begins and ends, in characters of the text; what marks the ends of a text is nowhere, (0, 0)."""
 
 
 def parts_of(encoded: Any) -> list[Part]:
     """Return the parts of what a tokenizer of the library tokenizers has encoded, the first and what overflows."""
-    return [Part(one.ids, one.word_ids, one.offsets) for one in (encoded, *encoded.overflowing)]
+    return [Part(one.ids, one.offsets) for one in (encoded, *encoded.overflowing)]
 
 
-def parts_of_bytes(text: str, length: int, given: bool) -> list[Part]:
-    """Return parts of a text whose tokens are its bytes, which 0 fills up; words stand between blanks.
-
-    Args:
-        text: the whole.
-        length: L of a part.
-        given: whether it was given as its words.
-    """
-    ids, words, offsets = list[int](), list[int | None](), list[tuple[int, int]]()
-    for number, found in enumerate(_WORD.finditer(text)):
-        own = found[0].encode()
-        ids += [byte + 1 for byte in own]
-        words += [number] * len(own)
-        offsets += [(0, len(found[0])) if given else found.span()] * len(own)
+def parts_of_bytes(text: str, length: int) -> list[Part]:
+    """Return parts of a text, of L tokens each at most, whose tokens are its bytes, which 0 fills up."""
+    ids = [byte + 1 for byte in text.encode()]
+    offsets = [(place, place + 1) for place, one in enumerate(text) for _ in one.encode()]
     cuts = [slice(start, start + length) for start in range(0, len(ids), length)]
-    return [Part(ids[cut], words[cut], offsets[cut]) for cut in cuts]
+    return [Part(ids[cut], offsets[cut]) for cut in cuts]
 
 
-def words_of(parts: Sequence[Part], text: str, given: Sequence[str] | None) -> dict[str, Batch]:
+def given_spans(words: Sequence[str]) -> list[tuple[int, int]]:
+    """Return where words begin and end that stand with blanks between them."""
+    ends = list(accumulate(len(word) + 1 for word in words))
+    return [(end - len(word) - 1, end - 1) for end, word in zip(ends, words, strict=True)]
+
+
+def untorn(spans: Sequence[tuple[int, int]], parts: Sequence[Part]) -> list[tuple[int, int]]:
+    """Return words, those of which a token has parts of several as one: it begins but one of them."""
+    within = {place for part in parts for begin, end in part.offsets for place in range(begin + 1, end)}
+    made = list[tuple[int, int]]()
+    for begin, end in spans:
+        torn = made and made[-1][1] == begin and begin in within
+        made[-1:] = [(made[-1][0], end)] if torn else [*made[-1:], (begin, end)]
+    return made
+
+
+def words_of(parts: Sequence[Part], text: str, spans: Sequence[tuple[int, int]]) -> dict[str, Batch]:
     """Return a text with a place for each of its words, of which a network tells by the first token of each.
 
     Args:
         parts: which overlap.
         text: the whole.
-        given: its words, where it was given as such, with blanks between them; else they are the tokenizer's.
+        spans: where its words begin and end, one behind the other.
 
     Returns:
         ``{"windows": {"ids": [W, L], "mask": [W, L], "asked": [W, L]}, "places": [W, L], "mask": [P], "offsets":
         [P, 2], "characters": [M]}``: which tokens are there, which are the first of a word, of which one, which words
-        are there, where they begin and end in the text, and the text.
+        have a token, where all begin and end in the text, and the text.
     """
-    spans = _given_spans(given) if given is not None else _spans(parts, text)
-    starts = {word: begin for word, (begin, _) in spans.items()}
-    first = {number: place for place, number in enumerate(spans)}
-    windows, read = list[dict[str, torch.Tensor]](), set[int]()
-    for part in parts:
-        asked = [False] * len(part.ids)
-        where = [0] * len(part.ids)
-        before = None
-        for place, (word, (begin, _)) in enumerate(zip(part.words, part.offsets, strict=True)):
-            if word is None or word not in first:
-                continue
-            opens = begin == 0 if given is not None else begin <= starts[word]
-            if word != before and opens:
-                asked[place], where[place] = True, first[word]
-                read.add(first[word])
-            before = word
+    begins = [begin for begin, _ in spans]
+    owners = [[_word_at(text, token, begins, spans) for token in part.offsets] for part in parts]
+    first: dict[int, int] = {}
+    for part, own in zip(parts, owners, strict=True):
+        for (begin, _), word in zip(part.offsets, own, strict=True):
+            if word is not None:
+                first[word] = min(begin, first.get(word, begin))
+    windows = list[dict[str, torch.Tensor]]()
+    for part, own in zip(parts, owners, strict=True):
+        opens = [
+            word is not None and word != before and begin == first[word]
+            for (begin, _), word, before in zip(part.offsets, own, [None, *own], strict=False)
+        ]
+        where = [word if word is not None and asked else 0 for word, asked in zip(own, opens, strict=True)]
         there = torch.ones(len(part.ids), dtype=torch.bool)
-        told = {"asked": torch.tensor(asked), "places": torch.tensor(where)}
+        told = {"asked": torch.tensor(opens), "places": torch.tensor(where)}
         windows.append({"ids": torch.tensor(part.ids), "mask": there, **told})
     filled: Any = stack(windows)
     places = filled.pop("places")
     return {
         "windows": filled,
         "places": places,
-        "mask": torch.tensor([place in read for place in range(len(spans))]),
-        "offsets": torch.tensor(list(spans.values())).view(-1, 2),
+        "mask": torch.tensor([word in first for word in range(len(spans))]),
+        "offsets": torch.tensor(spans).view(-1, 2),
         "characters": characters_of(text),
     }
 
 
-def _given_spans(words: Sequence[str]) -> dict[int, tuple[int, int]]:
-    """Return where words begin and end that stand with blanks between them, by their numbers."""
-    spans, end = {}, -1
-    for number, word in enumerate(words):
-        begin = end + 1
-        end = begin + len(word)
-        spans[number] = (begin, end)
-    return spans
-
-
-def _spans(parts: Sequence[Part], text: str) -> dict[int, tuple[int, int]]:
-    """Return where the words of a tokenizer begin and end, without the blanks that it counts to them."""
-    spans: dict[int, tuple[int, int]] = {}
-    for part in parts:
-        for word, (begin, end) in zip(part.words, part.offsets, strict=True):
-            if word is not None:
-                known = spans.get(word, (begin, end))
-                spans[word] = (min(known[0], begin), max(known[1], end))
-    return {word: _without_blanks(text, *span) for word, span in sorted(spans.items()) if text[slice(*span)].strip()}
+def _word_at(text: str, token: tuple[int, int], begins: Sequence[int], spans: Sequence[tuple[int, int]]) -> int | None:
+    """Return the number of the word in which a token begins; None: in none."""
+    begin, end = _without_blanks(text, *token)
+    word = bisect_right(begins, begin) - 1
+    return word if begin < end and word >= 0 and begin < spans[word][1] else None
 
 
 def _without_blanks(text: str, begin: int, end: int) -> tuple[int, int]:

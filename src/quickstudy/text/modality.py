@@ -18,6 +18,7 @@ from typing import Any, Literal, Self, get_args
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from quickstudy.batches import Batch, is_batch, stack, take
@@ -39,7 +40,8 @@ from quickstudy.errors import (
 from quickstudy.functional.characters import text_of
 from quickstudy.modality import MODALITIES, Modality, Wire
 from quickstudy.modality.values import Sighted, Values
-from quickstudy.text.elements import parts_of, parts_of_bytes, passages_of, words_of
+from quickstudy.text.elements import given_spans, parts_of, parts_of_bytes, passages_of, untorn, words_of
+from quickstudy.text.words import signs_of, word_spans
 
 MAX_CHARACTERS = 1_000_000
 """A text that has more is refused before it is taken apart."""
@@ -47,8 +49,8 @@ VOCABULARY_SIZE = 8192
 """Tokens that are learned at most."""
 Elements = Literal["", "words", "passage"]
 """What of a text is answered: words, a passage that answers a question, or it as a whole."""
-_LENGTH = 128
-"""Tokens of a text, where its tokenizer does not say."""
+_LENGTH, _WHOLE_LENGTH = 128, 512
+"""Tokens of a text, where its tokenizer does not say; of one of which a text is made, which its end may change."""
 _LEARNED_FROM = 100_000
 """Texts that a tokenizer is learned from at most."""
 _COUNTED = 2_000
@@ -56,7 +58,7 @@ _COUNTED = 2_000
 _SHOWN = 500
 """Characters of a text that are shown."""
 _BYTES = 256
-_PADDING = "[PAD]"
+_PADDING, _END = "[PAD]", "[END]"
 _NUMBER, _SIGNS = r"(?<!\w)-?\d+(?:[.,]\d+)*", r"[\w+#%$€£]"
 
 
@@ -77,6 +79,12 @@ class Text(Modality):
         elements: ``"words"``: each is answered, and a text is as ``elements.words_of`` says, whole, in as many windows
             as it needs; a list of words is a text, too. ``"passage"``: an input is ``{"question": ..., "context":
             ...}``, as ``elements.passages_of`` says. Empty: a text is answered as a whole.
+        rewritten: whether another text is made of each: a tokenizer that is learned then keeps capitals, takes numbers
+            digit by digit, and marks where a text ends.
+        prefix: what stands before each text, such as ``"summarize: "`` for T5, which was trained so.
+        source_language: the token of the language of the texts, for a model of many that is told it, such as
+            ``"eng_Latn"``.
+        word_signs: what parts a text in words as the training texts were, where these were given so; see ``words``.
 
     Raises:
         ConfigError: an option is out of range, or the tokenizer is none.
@@ -87,9 +95,9 @@ class Text(Modality):
     extensions = frozenset({".txt"})
     in_cells = True
     in_words = True
-    of_elements = ("elements",)
+    of_elements = ("elements", "rewritten", "source_language")
     views = "dropout"
-    learned = ("tokenizer",)
+    learned = ("tokenizer", "word_signs")
     shown_as = "text/plain"
     backbone = "small_transformer"
     tokenizer: str = field(default="", repr=False)
@@ -98,6 +106,10 @@ class Text(Modality):
     vocabulary_size: int = VOCABULARY_SIZE
     max_characters: int = MAX_CHARACTERS
     elements: Elements = ""
+    rewritten: bool = False
+    prefix: str = ""
+    source_language: str = ""
+    word_signs: tuple[str, ...] = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
         check_counts(4, **given(max_length=self.max_length))  # beside what marks a text's two ends
@@ -122,11 +134,14 @@ class Text(Modality):
         text = self._read(item)
         if self.elements:
             return self._words(text, list(item) if _in_words(item) else None)
+        text = self.prefix + text
         if self.tokenizer:
             encoded = self._coder.encode(text)
             parts = [part.ids for part in (encoded, *encoded.overflowing)][: self.windows]
+            if self.source_language:
+                parts = [[self._language, *part[encoded.special_tokens_mask[0] :]] for part in parts]
         else:  # 0 is what shorter texts are filled up with
-            parts = [[byte + 1 for byte in text.encode()[: self.max_length or _LENGTH]]]
+            parts = [[byte + 1 for byte in text.encode()[: self.max_length or self._length]]]
         if not parts[0]:
             raise DataError(f"{brief(text)} has no token that the tokenizer knows")
         read = [{"ids": torch.tensor(ids), "mask": torch.ones(len(ids), dtype=torch.bool)} for ids in parts]
@@ -139,8 +154,10 @@ class Text(Modality):
             DataError: it is none, or one of both is no text.
         """
         item = content_of(item)
-        if not isinstance(item, Mapping) or not {"question", "context"} <= item.keys():
-            raise DataError(f"expected {{'question': ..., 'context': ...}}, and this is {brief(item)}")
+        lacking = [name for name in ("question", "context") if not isinstance(item, Mapping) or name not in item]
+        if lacking:
+            only = f", without a {lacking[0]}" * (len(lacking) == 1)
+            raise DataError(f"expected {{'question': ..., 'context': ...}}, and this is {brief(item)}{only}")
         for name in ("question", "context"):
             if told := self._complaint(item[name]):
                 raise DataError(f"the {name}: {told}")
@@ -148,11 +165,11 @@ class Text(Modality):
 
     def _words(self, text: str, given: list[str] | None) -> Batch:
         if self.tokenizer:
-            read = text if given is None else given
-            parts = parts_of(self._coder.encode(read, is_pretokenized=given is not None))
+            parts = parts_of(self._coder.encode(text))
         else:
-            parts = parts_of_bytes(text, self.max_length or _LENGTH, given is not None)
-        found = words_of(parts, text, given)
+            parts = parts_of_bytes(text, self.max_length or _LENGTH)
+        spans = untorn(word_spans(text, self.word_signs), parts) if given is None else given_spans(given)
+        found = words_of(parts, text, spans)
         if not found["mask"].any():
             raise DataError(f"{brief(text)} has no token that the tokenizer knows")
         return found
@@ -254,17 +271,38 @@ class Text(Modality):
     @property
     def _coder(self) -> Any:
         """What takes texts apart."""
-        return _coder(self.tokenizer, self.max_length, self.windows > 1 or bool(self.elements))
+        return _coder(self.tokenizer, self.max_length, self.windows > 1 or bool(self.elements), length=self._length)
+
+    @property
+    def _language(self) -> int:
+        """The number of the token of the language."""
+        number: int | None = self._coder.token_to_id(self.source_language)
+        if number is None:
+            raise ConfigError(f"source_language={brief(self.source_language)}: the tokenizer has no such token")
+        return number
+
+    @property
+    def _length(self) -> int:
+        return _WHOLE_LENGTH if self.rewritten else _LENGTH
+
+    def lengths(self, inputs: Inputs) -> NDArray[np.int64] | None:
+        """Return how many characters each has; tokens that are fed as they are have no length here."""
+        if isinstance(inputs, (torch.Tensor, dict)):
+            return None
+        return np.array([len(text) for text in _Texts(inputs, self._read).some(len(inputs))], np.int64)
 
     # ---- learning
 
     def fitted(self, inputs: Inputs) -> Self:
         """Return it with a tokenizer of the training texts, where it has none; and say what it cuts."""
         texts = _Texts(inputs, self._read)
-        if self.tokenizer:
-            made = self
-        else:
-            made = self.with_options({"tokenizer": _learned(texts.some(_LEARNED_FROM), self.vocabulary_size)})
+        made = self
+        if self.elements == "words" and not self.word_signs:
+            items = _Texts(inputs, _as_it_is).some(_LEARNED_FROM)
+            made = replace(made, word_signs=signs_of(filter(_in_words, items)))
+        if not self.tokenizer:
+            some = texts.some(_LEARNED_FROM)
+            made = made.with_options({"tokenizer": _learned(some, self.vocabulary_size, self.rewritten)})
         made._tell(texts.some(_COUNTED))
         return made
 
@@ -385,11 +423,15 @@ class Text(Modality):
         """Return the tokenizer, and how many tokens a text has at most."""
         length = self._coder.truncation["max_length"] if self.tokenizer else _LENGTH
         windows = {"windows": self.windows, "overlap": _overlap(length)} if self.windows > 1 else {}
-        return {"tokenizer": self.tokenizer, "max_length": self.max_length or length, **windows}
+        before = {"prefix": self.prefix} if self.prefix else {}
+        return {"tokenizer": self.tokenizer, "max_length": self.max_length or length, **windows, **before}
 
     def for_backbone(self) -> dict[str, Any]:
-        """Return how many tokens there are, where that is more than networks have room for unless they are told."""
-        return {"vocabulary_size": self.count} if self.count > VOCABULARY_SIZE else {}
+        """Return how many tokens there are, where that is more than networks have room for unless they are told.
+
+        What writes chooses among all that it has room for, and so has room for no other.
+        """
+        return {"vocabulary_size": self.count} if self.count > VOCABULARY_SIZE or self.rewritten else {}
 
     @property
     def count(self) -> int:
@@ -424,15 +466,19 @@ class TextValues(Values):
 class _Texts:
     """Inputs as strings, read as they are asked for."""
 
-    def __init__(self, inputs: Inputs, read: Callable[[Any], str]) -> None:
+    def __init__(self, inputs: Inputs, read: Callable[[Any], Any]) -> None:
         self._inputs, self._read = inputs, read
 
-    def some(self, most: int) -> Iterator[str]:
+    def some(self, most: int) -> Iterator[Any]:
         """Yield so many of them, from the first to the last."""
         count = len(self._inputs)
         for row in dict.fromkeys(np.linspace(0, count - 1, min(count, most)).astype(int).tolist()):
             item = self._inputs[row]
             yield self._read(item.item if isinstance(item, Loaded) else item)
+
+
+def _as_it_is(item: Any) -> Any:
+    return item
 
 
 def _in_words(item: Any) -> bool:
@@ -467,7 +513,7 @@ def _warn(told: str) -> None:
 
 
 @lru_cache(maxsize=8)
-def _coder(tokenizer: str, max_length: int | None, overlaps: bool, whole: bool = False) -> Any:
+def _coder(tokenizer: str, max_length: int | None, overlaps: bool, whole: bool = False, length: int = _LENGTH) -> Any:
     """Return what takes texts apart, into parts that overlap or not; or not at all."""
     tokenizers: Any = require("tokenizers", extra="text")
     try:
@@ -478,7 +524,7 @@ def _coder(tokenizer: str, max_length: int | None, overlaps: bool, whole: bool =
     if whole:
         made.no_truncation()
         return made
-    length = max_length or (made.truncation or {}).get("max_length", _LENGTH)
+    length = max_length or (made.truncation or {}).get("max_length", length)
     if overlaps or max_length is not None or made.truncation is None:
         made.enable_truncation(length, stride=_overlap(length) if overlaps else 0)
     return made
@@ -489,20 +535,31 @@ def _overlap(length: int) -> int:
     return length // 4
 
 
-def _learned(texts: Iterator[str], size: int) -> str:
-    """Return a byte-level BPE tokenizer of texts, the same for the same texts in any process."""
+def _learned(texts: Iterator[str], size: int, rewritten: bool = False) -> str:
+    """Return a byte-level BPE tokenizer of texts, the same for the same texts in any process.
+
+    Args:
+        texts: to learn from.
+        size: tokens at most.
+        rewritten: see ``Text``.
+    """
     tokenizers: Any = require("tokenizers", extra="text")
+    normalizers, apart = tokenizers.normalizers, tokenizers.pre_tokenizers
     made = tokenizers.Tokenizer(tokenizers.models.BPE())
-    made.normalizer = tokenizers.normalizers.Sequence(
-        [tokenizers.normalizers.NFKC(), tokenizers.normalizers.Lowercase()]
-    )
-    made.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=True)
+    if rewritten:
+        made.normalizer = normalizers.NFC()
+        digits = apart.Digits(individual_digits=True)
+        made.pre_tokenizer = apart.Sequence([digits, apart.ByteLevel(add_prefix_space=False)])
+        made.post_processor = tokenizers.processors.TemplateProcessing(f"$A {_END}", special_tokens=[(_END, 1)])
+    else:
+        made.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()])
+        made.pre_tokenizer = apart.ByteLevel(add_prefix_space=True)
     made.decoder = tokenizers.decoders.ByteLevel()
     trainer = tokenizers.trainers.BpeTrainer(
         vocab_size=size,
         min_frequency=2,
-        special_tokens=[_PADDING],  # the first, 0
-        initial_alphabet=sorted(tokenizers.pre_tokenizers.ByteLevel.alphabet()),
+        special_tokens=[_PADDING, _END] if rewritten else [_PADDING],  # the first, 0
+        initial_alphabet=sorted(apart.ByteLevel.alphabet()),
         show_progress=False,
     )
     with _in_one_thread():

@@ -1,4 +1,4 @@
-"""Tasks of texts, and their data: classification, regression, embedding, entities, answers to questions."""
+"""Tasks of texts, and their data: classification, regression, embedding, entities, answers, other texts."""
 
 from __future__ import annotations
 
@@ -11,16 +11,18 @@ from typing import Any, ClassVar
 from quickstudy.data.frames import file_frame
 from quickstudy.data.sources import listed_table
 from quickstudy.data.stages import Stage, door
-from quickstudy.data.table import Table
+from quickstudy.data.table import Inputs, Table
 from quickstudy.data.targets import in_order
 from quickstudy.errors import DataError, given
 from quickstudy.kinds.base import Kind
 from quickstudy.kinds.embedding import Embedding
 from quickstudy.kinds.entities import Entities
+from quickstudy.kinds.generation import Generation, Summaries, Translations, texts_of
 from quickstudy.kinds.question_answering import QuestionAnswering as Answers
 from quickstudy.kinds.regression import Regression
 from quickstudy.text.conll import conll_texts
 from quickstudy.text.modality import Text
+from quickstudy.text.parallel import parallel_folder, parallel_texts
 from quickstudy.text.squad import framed, paired, squad_questions
 from quickstudy.training.datamodule import DataModule
 from quickstudy.training.task import Classifier, Embedder, Regressor, Segmenter, Task
@@ -268,6 +270,98 @@ class QuestionAnsweringData(WholeTextData):
         return listed_table(questions, answers, list, encode=cls.encode)
 
 
+class TextToTextData(TextData):
+    """Texts with the texts that are to be made of them; see ``TextData``.
+
+    Folders hold pairs of files, ``a.source`` and ``a.target``, with a text in each line.
+
+    Args:
+        train, val, test, predict: the examples of each stage; the ``from_*`` doors make them.
+        max_length: tokens of a text that is read; what is longer is cut at its end. Default: as the model's training
+            data, else what its tokenizer says, else 512.
+        vocabulary_size: tokens that are learned at most, of texts and targets, where the model brings no tokenizer of
+            its own.
+        prefix: what stands before each text, such as ``"summarize: "`` for T5, which was trained so.
+        source_language: the token of the language of the texts, for a model of many that is told it, such as
+            ``"eng_Latn"``.
+        options: see ``DataOptions``.
+    """
+
+    modality = Text(rewritten=True)
+    answers: ClassVar[type[Kind]] = Generation
+
+    def __init__(
+        self,
+        train: Table | None = None,
+        val: Table | None = None,
+        test: Table | None = None,
+        predict: Table | None = None,
+        max_length: int | None = None,
+        vocabulary_size: int | None = None,
+        prefix: str | None = None,
+        source_language: str | None = None,
+        **options: Any,
+    ) -> None:
+        options |= given(prefix=prefix, source_language=source_language)
+        super().__init__(train, val, test, predict, max_length=max_length, vocabulary_size=vocabulary_size, **options)
+
+    @door
+    def from_parallel(
+        cls, stage: Stage, file: str | os.PathLike[str], target_file: str | os.PathLike[str] | None = None
+    ) -> Table:
+        """Read pairs of files with a text in each line, of which the second has the targets; to predict one alone.
+
+        Args:
+            file, target_file: of UTF-8, maybe packed by gzip, per stage.
+            options: see the class; with ``on_error="skip"`` lines are left out that are blank in either file.
+
+        Raises:
+            DataError: a file is missing, one has more lines than the other, or a line is blank.
+        """
+        if target_file is None and stage.name != "predict":
+            raise DataError(f"'{file}' has no file of targets: give {stage.name}_target_file=")
+        return cls._paired(*parallel_texts(file, target_file, stage.skip))
+
+    @classmethod
+    def annotated_folder(cls, path: str | os.PathLike[str], endings: Collection[str]) -> Table:
+        """Return the texts of the pairs of files in a folder."""
+        return cls._paired(*parallel_folder(path))
+
+    @classmethod
+    def _paired(cls, texts: list[str], targets: list[str] | None) -> Table:
+        return listed_table(texts, targets, cls.modality.column, encode=cls.encode)
+
+    def learned_from(self, table: Table) -> Inputs:
+        """Return texts and targets, which share a tokenizer."""
+        return table.inputs if table.annotations is None else _Both(table.inputs, texts_of(table.annotations, "train"))
+
+
+class _Both:
+    """Inputs, each with its target behind it."""
+
+    def __init__(self, inputs: Inputs, targets: list[str]) -> None:
+        self._inputs, self._targets = inputs, targets
+
+    def __len__(self) -> int:
+        return 2 * len(self._inputs)
+
+    def __getitem__(self, place: int) -> Any:
+        row, target = divmod(place, 2)
+        return self._targets[row] if target else self._inputs[row]
+
+
+class SummarizationData(TextToTextData):
+    """Texts with summaries; see ``TextToTextData``."""
+
+    answers = Summaries
+
+
+class TranslationData(TextToTextData):
+    """Texts with translations, or any other texts that are made of them; see ``TextToTextData``."""
+
+    answers = Translations
+
+
 class TextClassifier(Classifier):
     """Classifies texts; see ``Classifier`` for the arguments.
 
@@ -312,3 +406,38 @@ class QuestionAnswering(Task):
     modality = Text(elements="passage")
     answers = Answers
     kind: Answers
+
+
+class TextToText(Task):
+    """Makes another text of each; see ``Task`` for the arguments. Those of the answers are those of ``Generation``.
+
+    The default backbone, ``"small_t5"``, starts from nothing; T5, BART, Pegasus, NLLB, mBART-50 and other
+    encoder-decoders of transformers go by their names on the Hugging Face Hub, or their folders, and write as soon as
+    they are made.
+    """
+
+    modality = Text(rewritten=True)
+    default_backbone = "small_t5"
+    answers = Generation
+    kind: Generation
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        tokenizer = getattr(self.encoder.backbone, "target_tokenizer", None)
+        if self.head is None and self.encoder.trained and tokenizer:
+            self.kind = self.kind.with_tokenizer(tokenizer)
+            self.head = self.kind.head(self.encoder, None)
+
+
+class Summarization(TextToText):
+    """Summarizes texts; see ``TextToText``. It is judged by ROUGE-L."""
+
+    answers = Summaries
+    kind: Summaries
+
+
+class Translation(TextToText):
+    """Translates texts, or makes others of them; see ``TextToText``. It is judged by chrF."""
+
+    answers = Translations
+    kind: Translations
