@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -19,7 +21,7 @@ from quickstudy.cli import main
 from quickstudy.data.long_form import read_histories
 from quickstudy.data.series import Fields, Windows, cut
 from quickstudy.data.times import Step, found_step
-from quickstudy.errors import ConfigError, DataError, DataWarning
+from quickstudy.errors import ConfigError, DataError, DataWarning, MissingPackageError
 from quickstudy.functional.quantiles import crps, pinball
 from quickstudy.kinds.forecasting import Forecasting
 from quickstudy.nets import Encoder
@@ -480,3 +482,63 @@ def test_several_targets_have_one_map_and_units_of_their_own() -> None:
     (answer,) = model.predictor().predict(frame)
     assert list(answer["forecasts"]) == ["sold", "price"]
     assert np.mean(answer["forecasts"]["price"]["value"]) > 100 > np.mean(answer["forecasts"]["sold"]["value"])
+
+
+# ---- without training here
+
+
+def by_method(name: str, data: TabularForecastingData, **options: Any) -> tuple[dict[str, float], TabularForecaster]:
+    model = TabularForecaster(backbone=name, backbone_kwargs=options or None)
+    (figures,) = quiet().test(model, datamodule=data, verbose=False)
+    return dict(figures), model
+
+
+def test_what_needs_no_training_is_saved_and_answers_alike(tmp_path: Path) -> None:
+    frame = shops(2)
+    data = data_of(None, test_data_frame=frame, judged_stride=7)
+    _, model = by_method("seasonal_naive", data)
+    predictor = model.predictor()
+    predictor.save(tmp_path / "naive")
+    answers = predictor.predict(frame, "values")
+    assert TrainedModel.load(tmp_path / "naive").predict(frame, "values") == answers
+    np.testing.assert_allclose(np.array(answers)[0, :, 0], frame["sold"][ROWS - 7 : ROWS - 2], rtol=1e-6)
+
+
+def test_exponential_smoothing_forecasts_a_trend_with_a_season() -> None:
+    pytest.importorskip("statsmodels", reason="pip install 'quickstudy[series]'")
+    step = np.arange(72)
+    frame = pd.DataFrame({"day": pd.date_range("2020-01-01", periods=72, freq="MS")})
+    frame["sold"] = (100 + 2 * step) * (1 + 0.3 * np.sin(2 * np.pi * step / 12))
+    data = data_of(None, test_data_frame=frame, series_field=None, horizon=12, context=60)
+    naive, _ = by_method("seasonal_naive", data)
+    figures, model = by_method("ets", data)
+    assert figures["test_mase"] < 0.2 * naive["test_mase"]
+    told = model.predictor().predict(frame)[0]["forecasts"]["sold"]
+    assert all(low <= high for low, high in zip(told["0.1"], told["0.9"], strict=True))
+
+
+def test_fracast_answers_as_its_own_package_does() -> None:
+    fracast = pytest.importorskip("fracast", reason="pip install 'quickstudy[offline]'")
+    frame = shops(1)
+    _, model = by_method("fracast", data_of(None, test_data_frame=frame, judged_stride=50, context=40))
+    wanted = fracast.FracastModel.from_pretrained(weights="fp32").forecast(frame["sold"].to_numpy()[-40:], horizon=5)
+    told = model.predictor().predict(frame)[0]["forecasts"]["sold"]
+    np.testing.assert_allclose(told["value"], wanted[:, 4], rtol=1e-5)
+    np.testing.assert_allclose(told["0.9"], wanted[:, 8], rtol=1e-5)
+
+
+def test_weights_that_are_not_at_hand_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Pipelines:
+        @staticmethod
+        def from_pretrained(name: str, **options: Any) -> Any:
+            raise OSError("no connection")
+
+    monkeypatch.setitem(sys.modules, "chronos", SimpleNamespace(BaseChronosPipeline=Pipelines))
+    with pytest.raises(ConfigError, match=r"'amazon/chronos-bolt-small' are neither .* hf download amazon/chronos"):
+        by_method("chronos", data_of(None, test_data_frame=shops(1)))
+
+
+def test_a_package_that_is_missing_is_told_with_what_to_type(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "statsmodels.tsa.holtwinters", None)
+    with pytest.raises(MissingPackageError, match=r"pip install 'quickstudy\[series\]'"):
+        by_method("ets", data_of(None, test_data_frame=shops(1), judged_stride=50))

@@ -390,8 +390,10 @@ class Series(Modality):
 
     def for_backbone(self) -> dict[str, Any]:
         """Return L, H, C, P, K, T and the season by the names of a network's options."""
-        if not self.targets:
-            return {}
+        if not self.targets:  # all that a network needs which was trained elsewhere, or needs no training
+            if self.frequency is None:
+                return {}
+            return {"horizon": self.horizon, "period": self.season or Step.of(self.frequency).season}
         known = {column[0]: Column(*column) for column in self.columns}
 
         def wide(names: Sequence[str]) -> int:
