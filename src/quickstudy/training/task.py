@@ -565,8 +565,12 @@ class Task(OfDomain, L.LightningModule):
         Raises:
             ConfigError: the strategy or an option is unknown.
         """
-        options = {"training_strategy": training_strategy, "training_strategy_kwargs": training_strategy_kwargs}
-        made = type(self)(backbone=copy.deepcopy(self.encoder.backbone), **options, **arguments)
+        made = type(self)(
+            backbone=copy.deepcopy(self.encoder.backbone),
+            training_strategy=training_strategy,
+            training_strategy_kwargs=training_strategy_kwargs,
+            **arguments,
+        )
         made.encoder = copy.deepcopy(self.encoder)
         if self.encoder.made_by is not None:
             made.unsaved.remove("backbone")
