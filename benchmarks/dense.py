@@ -17,6 +17,7 @@ from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
 
+import average_precision
 import numpy as np
 import shots_of_objects
 import torch
@@ -37,6 +38,8 @@ from quickstudy.image import (
     ObjectDetector,
     SemanticSegmentation,
     SemanticSegmentationData,
+    StyleTransfer,
+    StyleTransferData,
 )
 from quickstudy.kinds.detection import Detection
 from quickstudy.nets.batch_norm import statistics_kept
@@ -267,6 +270,41 @@ def fewshot(root: Path) -> dict[str, Any]:
     }
 
 
+def transformer(root: Path) -> dict[str, Any]:
+    """Find the people of Penn-Fudan by RT-DETR, whose transformer starts from random weights, in smaller pictures."""
+    data = ObjectDetectionData.from_folders(
+        **vision(root, "penn-fudan.zip"), image_size=224, batch_size=4, transform="flip"
+    )
+    return objects(data, 5, detector="rt_detr")
+
+
+def strokes(side: int = 256, count: int = 900) -> Any:
+    """Return a picture ``[side, side, 3]`` of blue and yellow strokes of a brush, a style that is nobody's."""
+    generator = np.random.default_rng(0)
+    picture, places = np.full((side, side, 3), (20, 40, 110), np.uint8), np.mgrid[:side, :side].transpose(1, 2, 0)
+    for _ in range(count):
+        middle, angle = generator.uniform(0, side, 2), generator.uniform(0, np.pi)
+        along = (places - middle) @ [np.sin(angle), np.cos(angle)]
+        across = (places - middle) @ [np.cos(angle), -np.sin(angle)]
+        own = (np.abs(along) < generator.uniform(8, 20)) & (np.abs(across) < generator.uniform(1.5, 4))
+        colour = np.array([(30, 60, 160), (70, 120, 200), (240, 200, 60), (200, 150, 30)][generator.integers(4)])
+        picture[own] = np.clip(colour + generator.normal(0, 15, 3), 0, 255)
+    return picture
+
+
+def styles(root: Path) -> dict[str, Any]:
+    """Paint the test photographs of Penn-Fudan in a style; the baselines leave them, or answer its mean colour."""
+    data = StyleTransferData.from_folders(**vision(root, "penn-fudan.zip", "images"), image_size=128, batch_size=4)
+    torch.manual_seed(0)
+    model = StyleTransfer(style=strokes(), style_weight=4.0, learning_rate=1e-3)
+    began = time.process_time()
+    Trainer(max_epochs=10, **QUIET).fit(model, datamodule=data)
+    seconds = round(time.process_time() - began, 1)
+    (found,) = Trainer(**QUIET).test(model, datamodule=data, verbose=False)
+    told = {name.removeprefix("test_"): round(float(value), 3) for name, value in found.items()}
+    return {**told, "train_cpu_seconds": seconds}
+
+
 def step(root: Path) -> dict[str, Any]:
     """Time steps of training against a plain loop of the same network, in turns, from decoded pictures."""
     folders = vision(root, "penn-fudan.zip")
@@ -314,6 +352,11 @@ def step(root: Path) -> dict[str, Any]:
     }
 
 
+def precision_time(root: Path) -> dict[str, Any]:
+    """Time the average precision of 5,000 pictures of made-up objects; see ``average_precision``."""
+    return average_precision.measured()
+
+
 def letters(root: Path, shots: int) -> dict[str, Any]:
     """Find letters on photographs whose classes are of few objects; see ``shots_of_objects``."""
     return shots_of_objects.measured(shots, vision(root, "penn-fudan.zip"), trained)
@@ -328,7 +371,10 @@ MEASUREMENTS = {
     "mouse": mouse,
     "pixels": pixels,
     "fewshot": fewshot,
+    "transformer": transformer,
+    "styles": styles,
     "step": step,
+    "precision_time": precision_time,
     "letters_1": partial(letters, shots=1),
     "letters_5": partial(letters, shots=5),
     "letters_10": partial(letters, shots=10),

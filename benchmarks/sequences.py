@@ -1,15 +1,18 @@
-"""Sequences: entities in texts, and answers to questions, by an encoder of English sentences.
+"""Sequences: entities in texts, and answers to questions, by an encoder of English sentences; dates, and what is said.
 
 python benchmarks/sequences.py --root data
 
-What speech is trained with was chosen on a tenth of the training recordings; all else was set before it was run.
+What speech is trained with was chosen on a tenth of the training recordings, and what dates are on others than those
+of training and test; all else was set before it was run.
 Each trained figure stands beside one that learns little: the names that training had, the passage that has most words
-in common with the question.
+in common with the question, the date of the training text that is the most alike.
 """
 
 from __future__ import annotations
 
+import datetime
 import io
+import random
 import re
 import time
 import zipfile
@@ -20,24 +23,41 @@ from typing import Any
 
 import numpy as np
 import torch
+from babel.dates import format_date
 from domains import InTurns, main
 from embeddings import QUIET
+from rapidfuzz import process
 from rapidfuzz.distance import Levenshtein
 
 from quickstudy import DataModule, Trainer
 from quickstudy.audio import SpeechRecognition, SpeechRecognitionData
 from quickstudy.batches import fold, stack
-from quickstudy.functional.intervals import mean_interval
+from quickstudy.functional.intervals import mean_interval, proportion_interval
 from quickstudy.functional.quotations import agreement
 from quickstudy.kinds.entities import entities_of, in_iob2
 from quickstudy.kinds.metrics import Found
 from quickstudy.nets.transformers_bridge import TransformersEncoder
-from quickstudy.text import QuestionAnswering, QuestionAnsweringData, TokenClassificationData, TokenClassifier
+from quickstudy.text import (
+    QuestionAnswering,
+    QuestionAnsweringData,
+    TextClassificationData,
+    TextClassifier,
+    TokenClassificationData,
+    TokenClassifier,
+    Translation,
+    TranslationData,
+)
 from quickstudy.text.conll import conll_texts
+from quickstudy.text.elements import given_spans
 from quickstudy.text.squad import squad_questions
+from quickstudy.text.words import PLAIN, signs_of, word_spans
 
 BACKBONE, BATCH, LENGTH = "minilm", 8, 256
 RATE, OUT = 8_000, "lucas"
+LOCALES, FORMATS = ("en", "de", "fr", "es"), ("full", "long", "medium")
+DATES, UNSEEN, DATES_AT_ONCE = 44_800, 500, 64
+OF_DATES: dict[str, Any] = {"dropout": 0.0}
+DATES_RATE = 4e-3
 Recording = tuple[str, str, Any]
 """A speaker, a digit, and samples."""
 _WORD = re.compile(r"\w+|[^\w\s]")
@@ -97,10 +117,12 @@ def known_names(words: Sequence[Sequence[str]], tags: Sequence[Sequence[str]]) -
 
 def f1_of(told: Sequence[Sequence[str]], true: Sequence[Sequence[str]]) -> dict[str, float]:
     """Return the F1 of entities in percent, with its interval over texts."""
-    figures = []
-    for own, right in zip(told, true, strict=True):
-        found, there = set(entities_of(in_iob2(own))), set(entities_of(in_iob2(right)))
-        figures.append([len(found & there), len(found), len(there)])
+    return f1_of_spans(*([set(entities_of(in_iob2(own))) for own in tags] for tags in (told, true)))
+
+
+def f1_of_spans(told: Sequence[set[Any]], true: Sequence[set[Any]]) -> dict[str, float]:
+    """Return the same of spans."""
+    figures = [[len(own & right), len(own), len(right)] for own, right in zip(told, true, strict=True)]
     measure = Found(["all"])
     measure.update(torch.tensor(figures).float())
     estimate = measure.estimates()["f1"]
@@ -130,6 +152,32 @@ def entities(root: Path) -> dict[str, Any]:
         "trained on all": {**tested(model, data), "train_cpu_seconds": seconds},
         "names of training alone": f1_of([baseline(text) for text in asked], truth),
     }
+
+
+def words(root: Path) -> dict[str, Any]:
+    """Ask who has learned lists of words in plain text, and part lists that were joined by blanks again."""
+    texts, tags = conll_texts(root / "text" / "wnut17_train.conll.gz")
+    asked, truth = conll_texts(root / "text" / "wnut17_test.conll.gz")
+    assert tags is not None and truth is not None
+    joined, signs = [" ".join(text) for text in asked], signs_of(texts)
+    shares = {}
+    for name, known in (("learned of training", signs), ("by signs alone", PLAIN)):
+        parted = [[text[start:end] for start, end in word_spans(text, known)] for text in joined]
+        shares[f"texts parted again as they were, {name}"] = round(
+            100 * float(np.mean([own == text for own, text in zip(parted, asked, strict=True)])), 2
+        )
+    true = []
+    for text, own in zip(asked, truth, strict=True):
+        places = given_spans(text)
+        spans = entities_of(in_iob2(own))
+        true.append({(places[span.start][0], places[span.end - 1][1], span.label) for span in spans})
+    torch.manual_seed(0)
+    probe = TokenClassifier(backbone=BACKBONE).adapt(texts[:2000], tags[:2000])
+    f1 = {
+        name: f1_of_spans([{(one["start"], one["end"], one["label"]) for one in own} for own in found], true)
+        for name, found in (("lists of words", probe.predict(asked)), ("plain text", probe.predict(joined)))
+    }
+    return {**shares, "linear probe, 2,000 sentences": f1}
 
 
 # ---- answers
@@ -243,6 +291,164 @@ def step(root: Path) -> dict[str, Any]:
     }
 
 
+# ---- dates
+
+
+def said(count: int, seed: int) -> tuple[list[str], list[str]]:
+    """Return different days of two centuries as four languages say them, by the CLDR, and as ISO 8601 does."""
+    draw, first = random.Random(seed), datetime.date(1900, 1, 1)
+    days = [first + datetime.timedelta(days=number) for number in draw.sample(range(200 * 365), count)]
+    texts = [format_date(day, draw.choice(FORMATS), locale=draw.choice(LOCALES)) for day in days]
+    return texts, [day.isoformat() for day in days]
+
+
+def of_dates() -> TranslationData:
+    """Return days to learn from and others to test on; those between chose the settings."""
+    texts, targets = said(UNSEEN + DATES + UNSEEN, 0)
+    return TranslationData.from_lists(
+        train_texts=texts[UNSEEN:-UNSEEN],
+        train_targets=targets[UNSEEN:-UNSEEN],
+        test_texts=texts[:UNSEEN],
+        test_targets=targets[:UNSEEN],
+        batch_size=DATES_AT_ONCE,
+        vocabulary_size=300,
+    )
+
+
+def plain_dates(data: TranslationData, model: Translation) -> dict[str, Any]:
+    """Learn the same batches in a plain loop of transformers' own model, from other weights, and write by it."""
+    import transformers
+
+    torch.manual_seed(1)
+    config = model.encoder.backbone.options["config"]
+    twin = transformers.T5ForConditionalGeneration(transformers.T5Config(**config)).train()
+    began = time.process_time()
+    loader = data.batch_loader("train", kind=model.kind)
+    optimizer = torch.optim.AdamW(twin.parameters(), lr=DATES_RATE / 25, weight_decay=1e-2)
+    rates = torch.optim.lr_scheduler.OneCycleLR(optimizer, DATES_RATE, total_steps=len(loader), pct_start=0.1)
+    for batch in loader:
+        optimizer.zero_grad()
+        twin(**asked_of(batch["input"], batch["target"])).loss.backward()
+        optimizer.step()
+        rates.step()
+    seconds = round(time.process_time() - began, 1)
+    twin.eval()
+    right = []
+    for batch in data.batch_loader("test", kind=model.kind):
+        inputs, targets = batch["input"], batch["target"]
+        written = twin.generate(
+            input_ids=inputs["ids"], attention_mask=inputs["mask"].long(), max_new_tokens=model.kind.longest
+        )
+        whole = torch.nn.functional.pad(written[:, 1:], (0, model.kind.longest))[:, : targets["tokens"].shape[1]]
+        right += ((whole == targets["tokens"]) | ~targets["mask"]).all(1).tolist()
+    rate, half = proportion_interval(sum(right), len(right))
+    figures = {"exact_match": round(100 * rate, 2), "exact_match_ci95": round(100 * half, 2)}
+    return {**figures, "train_cpu_seconds": seconds}
+
+
+def asked_of(inputs: Any, targets: Any) -> dict[str, Any]:
+    """Return a batch as transformers takes it."""
+    labels = targets["tokens"].masked_fill(~targets["mask"], -100)
+    return {"input_ids": inputs["ids"], "attention_mask": inputs["mask"].long(), "labels": labels}
+
+
+def dates(root: Path) -> dict[str, Any]:
+    """Learn to write dates in four languages as ISO 8601, from nothing, and test on days that were not seen."""
+    data = of_dates()
+    torch.manual_seed(0)
+    model = Translation(backbone_kwargs=OF_DATES, **schedule(DATES // DATES_AT_ONCE, DATES_RATE))
+    seconds = trained(model, data, 1)
+    train, test = data.table("train"), data.table("test")
+    assert train is not None and test is not None
+    iso = [said(UNSEEN + DATES + UNSEEN, 0)[1][part] for part in (slice(UNSEEN, -UNSEEN), slice(UNSEEN))]
+    alike = Levenshtein.normalized_similarity
+    nearest = [process.extractOne(text, train.inputs, scorer=alike)[2] for text in test.inputs]
+    right = sum(iso[0][row] == true for row, true in zip(nearest, iso[1], strict=True))
+    rate, half = proportion_interval(right, UNSEEN)
+    return {
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "trained": {**tested(model, data), "train_cpu_seconds": seconds},
+        "plain transformers": plain_dates(data, model),
+        "date of the most similar training text": {
+            "exact_match": round(100 * rate, 2),
+            "exact_match_ci95": round(100 * half, 2),
+        },
+    }
+
+
+def dates_step(root: Path) -> dict[str, Any]:
+    """Time steps of training on dates against a plain loop of transformers' own model, in turns, from tokens."""
+    import transformers
+
+    data = of_dates()
+    few = TranslationData(data.table("train").select(np.arange(2048)), batch_size=DATES_AT_ONCE, vocabulary_size=300)
+    model = Translation(backbone_kwargs=OF_DATES)
+    model.meet(few, "fit")
+    table = model.kind.fitting(few.table("train"))
+    assert table.annotations is not None
+    began = time.process_time()
+    inputs = [few.modality(table.inputs[row]) for row in range(len(table))]
+    targets = [table.annotations.target(row, example) for row, example in enumerate(inputs)]
+    reading = (time.process_time() - began) / len(inputs)
+    config = model.encoder.backbone.options["config"]
+
+    def plain() -> Iterator[None]:
+        twin = transformers.T5ForConditionalGeneration(transformers.T5Config(**config)).train()
+        optimizer = torch.optim.AdamW(twin.parameters(), lr=1e-3)
+        while True:
+            for rows in torch.randperm(len(inputs)).split(DATES_AT_ONCE):
+                batch = [stack([part[row] for row in rows.tolist()]) for part in (inputs, targets)]
+                optimizer.zero_grad()
+                twin(**asked_of(*batch)).loss.backward()
+                optimizer.step()
+                yield
+
+    ratios, ours = list[float](), list[float]()
+    for seed in range(3):
+        torch.manual_seed(seed)
+        model = Translation(backbone_kwargs=OF_DATES, optimizer="AdamW", learning_rate=1e-3)
+        turns = InTurns(plain())
+        Trainer(max_epochs=2, callbacks=[turns], **QUIET).fit(model, datamodule=few)
+        ratios.append(turns.ratio)
+        ours.append(turns.step)
+    middle, half = mean_interval(torch.tensor(ratios))
+    return {
+        "batch size": DATES_AT_ONCE,
+        "milliseconds of a step": round(1000 * float(np.median(ours)), 1),
+        "time of quickstudy / plain transformers": {"mean": round(float(middle), 3), "ci95": round(float(half), 3)},
+        "share of reading": round(DATES_AT_ONCE * reading / float(np.median(ours)), 4),
+    }
+
+
+# ---- steps of texts that are as long
+
+
+def by_length(root: Path) -> dict[str, Any]:
+    """Train on sentences of all lengths, in any order and such that those of a step are about as long."""
+    questions, _ = squad_questions(root / "text" / "xquad_en.json.gz")
+    contexts = dict.fromkeys(question["context"] for question in questions)
+    sentences = [one for context in contexts for one in re.split(r"(?<=[.!?])\s+", context) if one.strip()]
+    found: dict[str, Any] = {"sentences": len(sentences), "batch size": 16}
+    for backbone in ("small_transformer", BACKBONE):
+        seconds = dict[str, float]()
+        for sampler in (None, "by_length"):
+            data = TextClassificationData.from_lists(
+                train_texts=sentences,
+                train_targets=[str(row % 4) for row in range(len(sentences))],
+                batch_size=16,
+                max_length=LENGTH,
+                sampler=sampler,
+            )
+            model = TextClassifier(backbone=backbone)
+            model.meet(data, "fit")
+            masks = [batch["mask"] for batch, _ in data.batch_loader("train", kind=model.kind)]
+            filled = sum(int((~mask).sum()) for mask in masks) / sum(mask.numel() for mask in masks)
+            seconds[sampler or "any order"] = trained(model, data, 1)
+            found[f"padding, {sampler or 'any order'}, {backbone}"] = round(filled, 3)
+        found[f"CPU seconds of an epoch, {backbone}"] = seconds
+    return found
+
+
 # ---- speech
 
 
@@ -349,8 +555,12 @@ def edits(told: str, true: str) -> tuple[int, int]:
 
 MEASUREMENTS = {
     "entities": entities,
+    "words": words,
     "answers": answers,
     "step": step,
+    "dates": dates,
+    "dates_step": dates_step,
+    "by_length": by_length,
     "speech": speech,
     "speech_longer": speech_longer,
 }

@@ -105,10 +105,10 @@ def drawn(split: Split, shots: int, draw: int, grounds: list[Any]) -> tuple[tupl
     return shown, scenes(ASKED, split, seed=2000 + draw, **options)
 
 
-def prototyped(
-    model: ObjectDetector, shown: Any, asked: Any, strategy: str = "nearest_centroid", **options: Any
+def by_regions(
+    model: ObjectDetector, shown: Any, asked: Any, strategy: str | None = None, **options: Any
 ) -> dict[str, float]:
-    """Learn classes by their regions, without training, and return figures."""
+    """Learn classes by their regions, without training, and return figures; None: by what ``adapt`` takes itself."""
     began = time.process_time()
     predictor = model.adapt(*shown, strategy=strategy, **options)
     seconds = time.process_time() - began
@@ -158,14 +158,15 @@ def measured(
         trained: trains a task on data.
         split: whose characters are asked for.
         draws: of ten classes, their shots and the pictures that are asked.
-        ways: of learning, by their names; none: prototypes, the second stage, and chance.
+        ways: of learning, by their names; none: the two algorithms on regions, the second stage, and chance.
     """
     grounds = [photographs(folders[name]) for name in ("train_folder", "test_folder")]
     model, seconds = detector(grounds[0], trained)
     ways = ways or {
-        "prototypes": prototyped,
+        "prototypes": by_regions,
+        "nearest centroid": partial(by_regions, strategy="nearest_centroid"),
         "second stage": tuned,
-        "classes by chance": partial(prototyped, strategy="chance"),
+        "classes by chance": partial(by_regions, strategy="chance"),
     }
     found: dict[str, list[dict[str, float]]] = {name: [] for name in ways}
     for draw in range(draws):
@@ -173,11 +174,11 @@ def measured(
         for name, learn in ways.items():
             found[name].append(learn(copy.deepcopy(model), shown, asked))
     told: dict[str, Any] = {name: over_draws(each) for name, each in found.items()}
-    if {"prototypes", "second stage"} <= found.keys():
-        pairs = zip(found["prototypes"], found["second stage"], strict=True)
-        told["prototypes above the second stage"] = over_draws(
-            [{"ap50": one["ap50"] - two["ap50"]} for one, two in pairs]
-        )
+    for name in ("prototypes", "nearest centroid"):
+        if not {name, "second stage"} <= found.keys():
+            continue
+        pairs = zip(found[name], found["second stage"], strict=True)
+        told[f"{name} above the second stage"] = over_draws([{"ap50": one["ap50"] - two["ap50"]} for one, two in pairs])
     return {"draws": draws, **told, "base_train_cpu_seconds": seconds}
 
 

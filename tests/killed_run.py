@@ -22,10 +22,12 @@ import torch
 from lightning.pytorch import Callback
 from torch import nn
 
-from quickstudy import Trainer
+import little_sequences
+from quickstudy import DataModule, Trainer
 from quickstudy.files import atomic_write
 from quickstudy.image import ImageClassificationData, ImageClassifier
 from quickstudy.runs.resuming import KeepLast
+from quickstudy.training.task import Task
 
 QUIET: dict[str, Any] = dict.fromkeys(("logger", "enable_progress_bar", "enable_model_summary"), False)
 BATCH = 10
@@ -63,14 +65,18 @@ def data(**options: Any) -> ImageClassificationData:
 
 def run(folder: Path, strategy: str = "default", finetuning: Any = "no_freeze", **options: Any) -> None:
     torch.manual_seed(0)
-    model = ImageClassifier(
-        backbone=backbone(),
-        learning_rate=options.get("learning_rate", 0.01),
-        optimizer=options.get("optimizer", "AdamW"),
-        lr_scheduler=options.get("lr_scheduler", ("CosineAnnealingLR", {"T_max": 4})),
-        training_strategy=strategy,
-        training_strategy_kwargs=PLAN if strategy != "default" else None,
-    )
+    form = options.get("form")
+    by: dict[str, Any] = {
+        "learning_rate": options.get("learning_rate", 0.01),
+        "optimizer": options.get("optimizer", "AdamW"),
+        "lr_scheduler": options.get("lr_scheduler", ("CosineAnnealingLR", {"T_max": 4})),
+    }
+    model: Task
+    if form:
+        model = little_sequences.task(form, dropout=0.3, **by)
+    else:
+        plan = PLAN if strategy != "default" else None
+        model = ImageClassifier(backbone=backbone(), training_strategy=strategy, training_strategy_kwargs=plan, **by)
     trainer = Trainer(
         accelerator="cpu",
         **options.get("across", {"devices": 1}),
@@ -89,7 +95,12 @@ def run(folder: Path, strategy: str = "default", finetuning: Any = "no_freeze", 
         num_sanity_val_steps=0,
         **QUIET,
     )
-    given = data(num_workers=options.get("workers", 0), same_classes=strategy == "default")
+    workers = options.get("workers", 0)
+    given: DataModule = (
+        little_sequences.data(form, 96, BATCH, num_workers=workers)
+        if form
+        else data(num_workers=workers, same_classes=strategy == "default")
+    )
     trainer.finetune(model, given, strategy=finetuning, train_bn=False)
     if trainer.is_global_zero:
         with atomic_write(folder / "weights.pt") as file:

@@ -16,6 +16,8 @@ import torch
 from lightning.pytorch import Callback
 from torch import Tensor, nn
 
+import little_sequences
+from little_sequences import FORMS
 from quickstudy import DataModule, Trainer
 from quickstudy.algorithms import available_strategies
 from quickstudy.batches import Batch
@@ -39,6 +41,7 @@ from quickstudy.pointcloud import (
 from quickstudy.pointcloud.nets import PointNet
 from quickstudy.selfsupervised import METHODS
 from quickstudy.testing.made_up import Bag, Messages
+from quickstudy.text import Translation, TranslationData
 from quickstudy.training.task import Classifier, Task
 
 QUIET: dict[str, Any] = dict.fromkeys(
@@ -59,7 +62,8 @@ JOBS: list[tuple[str, Any, dict[str, Any]]] = [
     *((name, "64-true", {"optimizer": "Adam"}) for name in ("prototypicalnetworks", "maml", "default")),
     *((name, "64-true", {}) for name in METHODS.names()),
     *((name, "64-true", {"form": form}) for form in ("tokens", "graphs") for name in (*MISSION[::3], "default")),
-    *(("default", "64-true", {"form": form}) for form in ("parts", "boxes", "objects", "pixels")),
+    *(("default", "64-true", {"form": form}) for form in ("parts", "boxes", "objects", "pixels", *FORMS)),
+    ("default", "32-true", {"form": "written"}),  # T5 norms in float32
 ]
 
 
@@ -143,6 +147,13 @@ def scenes(form: str, batch_size: int) -> DataModule:
         train_arrays=clouds, train_targets=targets, test_arrays=clouds, test_targets=targets, batch_size=batch_size
     )
     return given
+
+
+def written(batch_size: int) -> DataModule:
+    """Texts and targets of different lengths, of which some processes see longer ones."""
+    texts = [f"{'ab' * (1 + number % 4)}{number}" for number in range(41)]
+    targets = [text[::-1] * (1 + number % 3) for number, text in enumerate(texts)]
+    return TranslationData.from_lists(texts, targets, None, None, texts, targets, None, batch_size=batch_size)
 
 
 class Maps(nn.Module):
@@ -233,6 +244,8 @@ def trained(
             training_strategy=strategy,
             training_strategy_kwargs={"projection": (8, 6)},
         )
+    elif form in FORMS:
+        model = little_sequences.task(form, learning_rate=1e-2, optimizer=optimizer)
     elif form in ("parts", "boxes"):
         known: dict[str, Any] = {"learning_rate": 1e-2, "optimizer": optimizer, "backbone": PointNet(widths=(6, 6))}
         model = (
@@ -240,6 +253,9 @@ def trained(
             if form == "parts"
             else PointCloudObjectDetector(cell=1.0, width=4, **known)
         )
+    elif form == "written":
+        sizes = {"width": 8, "heads": 2, "inner_width": 8, "layers": 1, "dropout": 0.0}
+        model = Translation(learning_rate=1e-2, optimizer=optimizer, backbone_kwargs=sizes)
     elif form in ("objects", "pixels"):
         of_maps: dict[str, Any] = {"learning_rate": 1e-2, "optimizer": optimizer, "backbone": Maps(), "width": 16}
         model = (
@@ -274,10 +290,14 @@ def trained(
         given = ImageEmbeddingData.from_tensors(
             pictures[:-1], test_data=pictures, test_targets=labels, batch_size=12 // world, transform=wobbled
         )
+    elif form in FORMS:
+        given = little_sequences.data(form, 41, 12 // world)
     elif form in ("parts", "boxes"):
         given = scenes(form, 12 // world)
     elif form in ("objects", "pixels"):
         given = places(form, 12 // world)
+    elif form == "written":
+        given = written(12 // world)
     elif form != "pictures":
         given = ragged(form, default, 12 // world if default else 4)
     else:

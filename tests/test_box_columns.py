@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from quickstudy import DataError
+from quickstudy.errors import DataWarning
 from quickstudy.image import InstanceSegmentationData, ObjectDetectionData
 from quickstudy.image.modality import Picture
 
@@ -94,6 +95,19 @@ def test_bad_rows_are_named_with_what_to_do(folder: Path, rows: Any, options: di
         ObjectDetectionData.from_data_frame(train_data_frame=frame(rows), train_images_root=folder, **options)
 
 
+def test_pictures_of_which_something_is_not_told_are_left_out_on_request(folder: Path) -> None:
+    (folder / "e.png").write_bytes(b"rubbish")
+    rows = [*ROWS, ("c.png", 4, 5, 20, 25, ""), ("b.png", 4, "x", 20, 25, "cat"), ("", 4, 5, 20, 25, "cat")]
+    rows += [("d.png", 4, 5, 20, 25, "cat"), ("e.png", 4, 5, 20, 25, "cat")]
+    with pytest.warns(DataWarning, match=r"row 6: it names no picture, c.png: row 4 .*, b.png: row 5"):
+        data = ObjectDetectionData.from_data_frame(
+            train_data_frame=frame(rows), train_images_root=folder, on_error="skip"
+        )
+    with pytest.warns(DataWarning, match="skipped 2 of 3 train examples"):
+        assert objects(data) == {"a.png": EXPECTED["a.png"]}
+    assert {one.split(" of the ")[0] for one in data.skipped} >= {"row 6", "b.png", "c.png"}
+
+
 def test_columns_that_are_called_otherwise_are_asked_for(folder: Path) -> None:
     with pytest.raises(DataError, match="box_fields="):
         ObjectDetectionData.from_data_frame(
@@ -137,3 +151,16 @@ def test_numbers_of_a_mask_tell_objects_apart(tmp_path: Path, names: tuple[str, 
     target: Any = table.annotations.target(0, example)
     assert target["boxes"].tolist() == [[2, 2.5, 10, 12.5], [15, 5, 30, 15]]
     assert target["masks"].sum((1, 2)).tolist() == [80, 150]
+
+
+def test_pictures_of_another_size_than_a_table_tells_are_named(folder: Path) -> None:
+    columns = [*COLUMNS, "width", "height"]
+    for sides, message in (((80, 40), ""), ((160, 80), "told to be 160x80, and its file is 80x40.*not scaled")):
+        told = frame([(*row, *sides) for row in ROWS], columns)
+        if not message:
+            ObjectDetectionData.from_data_frame(train_data_frame=told, train_images_root=folder)
+            continue
+        with pytest.raises(DataError, match=rf"'a\.png' in row 0 is {message}"):
+            ObjectDetectionData.from_data_frame(train_data_frame=told, train_images_root=folder)
+    of_boxes = [(*row, 16 if row[1] else "", 20 if row[2] else "") for row in ROWS]  # which are passed over
+    ObjectDetectionData.from_data_frame(train_data_frame=frame(of_boxes, columns), train_images_root=folder)

@@ -98,6 +98,7 @@ def test_every_kind_is_among_the_cases() -> None:
         "faces",
         "instance_segmentation",
         "keypoints",
+        "poses",
         "question_answering",
         "region_detection",
         "semantic_segmentation",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from quickstudy import ConfigError, DataError, Trainer
-from quickstudy.batches import stack
+from quickstudy.batches import stack, take
 from quickstudy.functional.detections import point_likeness
-from quickstudy.image import ObjectDetectionData, ObjectDetector
+from quickstudy.image import ObjectDetectionData, ObjectDetector, Picture
 from quickstudy.kinds.detection import Detection, objects_of
 from quickstudy.kinds.instances import InstanceSegmentation, Keypoints
 from quickstudy.nets import Encoder
@@ -165,6 +166,22 @@ def filled_up(leaf: Tensor, most: int) -> Tensor:
 def test_the_kind_conforms() -> None:
     inputs, targets = batch_of(8)
     check_kind(KIND, Encoder(Maps()), inputs, targets)
+
+
+def instances_of(count: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """As ``batch_of``, with the pixels of objects."""
+    inputs, targets = batch_of(count)
+    rows, columns = torch.arange(SIDE)[:, None], torch.arange(SIDE)
+    left, top, right, bottom = (side[..., None, None] for side in targets["boxes"].unbind(-1))
+    masks = (columns >= left) & (columns < right) & (rows >= top) & (rows < bottom)
+    return inputs, {**targets, "masks": masks.to(torch.uint8)}
+
+
+@pytest.mark.dear("image", "kinds", "testing", "nets")
+def test_the_kind_of_masks_conforms() -> None:
+    inputs, targets = instances_of(8)
+    kind = InstanceSegmentation(classes=NAMES, ids=NAMES, codes=(0, 1), width=8, most=10)
+    check_kind(kind, Encoder(Maps()), inputs, targets, steps=40, learning_rate=5e-3)
 
 
 @pytest.mark.parametrize("name", DETECTORS)
@@ -401,3 +418,43 @@ def test_options_that_are_wrong_are_told() -> None:
     with pytest.raises(ConfigError, match="as a whole"):
         ObjectDetector(backbone="conv4")
     assert ObjectDetector(backbone=Maps(), ignore="crowd").kind.ignored == ("crowd",)
+
+
+@pytest.mark.dear("image", "kinds", "saved", "nets")
+def test_retinanet_is_exported_before_it_chooses(tmp_path: Path) -> None:
+    """What the graph says of all anchors comes to the model's own answers, by non-maximum suppression."""
+    import onnxruntime
+    from torchvision.ops import batched_nms
+
+    inputs, _ = batch_of(3)
+    torch.manual_seed(0)
+    encoder = Encoder(Maps()).eval()
+    head = KIND.head(encoder, take(inputs, slice(1))).eval()
+    with torch.no_grad():
+        for part in (head.network.head.classification_head, head.network.head.regression_head):
+            for layer in (*part.modules(),):
+                if isinstance(layer, nn.Conv2d):
+                    layer.weight *= 4  # scores that differ
+    model = TrainedModel(encoder, head, KIND, Picture(SIDE, resize="fit"), take(inputs, slice(1)))
+    exported = model.export(tmp_path / "x.onnx")
+    assert exported.flips == 0 and exported.difference < 1e-3
+    session = onnxruntime.InferenceSession(exported.model)
+    told = session.run(None, {one.name: inputs[one.name.split(".")[-1]].numpy() for one in session.get_inputs()})[0]
+    with torch.no_grad():
+        wanted = KIND.outputs(encoder, head, inputs)
+    for row, own in enumerate(torch.from_numpy(told)):
+        places, codes = (own[:, 4:] > 0.01).nonzero().unbind(1)
+        boxes, scores = own[places, :4] * SIDE, own[places, 4 + codes]
+        kept = batched_nms(boxes, scores, codes, 0.5)[: KIND.most]
+        assert codes[kept].tolist() == wanted["labels"][row].tolist()
+        torch.testing.assert_close(scores[kept], wanted["scores"][row], rtol=0, atol=1e-4)
+        torch.testing.assert_close(boxes[kept], wanted["boxes"][row], rtol=0, atol=1e-2)
+
+
+def test_detectors_that_choose_among_proposals_say_so(tmp_path: Path) -> None:
+    inputs, _ = batch_of(2)
+    kind = replace(KIND, detector="faster_rcnn")
+    encoder = Encoder(Maps()).eval()
+    model = TrainedModel(encoder, kind.head(encoder, inputs).eval(), kind, Picture(SIDE, resize="fit"), inputs)
+    with pytest.raises(ConfigError, match="which no graph holds"):
+        model.export(tmp_path / "x.onnx")

@@ -602,6 +602,26 @@ def test_a_run_resumes_on_the_very_next_step(strategy: str, workers: int, tmp_pa
         assert all(torch.equal(a, b) for a, b in zip(rest, whole[kill_at - 1 :], strict=True))
 
 
+@pytest.mark.parametrize("world", [1, 2])
+def test_batches_by_length_hold_every_example_once(world: int) -> None:
+    lengths = np.random.default_rng(0).integers(1, 500, 1003)
+
+    def epoch(number: int, world: int) -> list[list[int]]:
+        shares = [BatchSteps(1003, 8 // world, Share(r, world), True, 5, None, lengths) for r in range(world)]
+        for share in shares:
+            share.set_epoch(number)
+        ranks = [[batch for _, batch in share] for share in shares]
+        return [sorted(np.concatenate(step).tolist()) for step in zip(*ranks, strict=True)]
+
+    steps = epoch(0, world)
+    assert sorted(row for step in steps for row in step) == [*range(1003)]
+    assert [len(step) for step in steps] == [8] * 125 + [3]
+    assert steps == epoch(0, 1) != epoch(1, world)
+    reach = [np.ptp(lengths[step]) for step in steps[:-1]]
+    assert np.mean(reach) < 25  # of 500, of which steps by chance span 390
+    assert abs(np.corrcoef(np.arange(125), [lengths[step].mean() for step in steps[:-1]])[0, 1]) < 0.3
+
+
 def test_balanced_batches_have_as_many_of_every_class() -> None:
     targets = np.array([0] * 30 + [1] * 7 + [3] * 3)
     index = ClassIndex(targets, 4)  # class 2 is empty

@@ -120,7 +120,8 @@ def test_what_is_like_nothing_shown_is_unknown_where_that_is_asked() -> None:
     assert (predictor.predict([pixels])[0] >= 0).all()
     (found,) = predictor.predict([pixels], may_be_unknown=True)
     assert (found[:, 48:] == -1).all() and (found[:, :40] == -1).float().mean() < 0.1
-    assert "unknown" in {one["label"] for one in predictor.kind.in_json(found)["masks"]}
+    told = predictor.kind.in_json(predictor.rank([pixels])[0]._replace(ids=found))
+    assert "unknown" in {one["label"] for one in told["masks"]}
 
 
 def test_the_linear_probe_of_cells_is_that_of_scikit_learn(learned: PartPredictor) -> None:

@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import tokenizers
 import torch
 import transformers
+from lightning.pytorch import Callback
 
 from quickstudy import Trainer
 from quickstudy.batches import stack
 from quickstudy.errors import ConfigError, DataError, DataWarning
 from quickstudy.functional.characters import text_of
+from quickstudy.image import ImageClassificationData
 from quickstudy.kinds.generation import Summaries, Translations, target_of
 from quickstudy.nets import Encoder
 from quickstudy.nets.seq2seq import Seq2SeqDecoder, seq2seq, small_t5
+from quickstudy.serve.app import build
+from quickstudy.serve.service import Service
 from quickstudy.testing import check_kind
 from quickstudy.text import Summarization, SummarizationData, Text, Translation, TranslationData
 from quickstudy.trained import TrainedModel
@@ -113,6 +120,34 @@ def test_a_checkpoint_holds_each_parameter_once_and_all_that_is_needed(model: Tr
     assert sum(value.numel() for value in held.values()) == sum(one.numel() for one in model.parameters())
     read = Translation.load_from_checkpoint(tmp_path / "model.ckpt")
     assert read.predictor().predict(TEXTS) == model.predictor().predict(TEXTS)
+
+
+def test_a_run_goes_on_within_an_epoch(tmp_path: Path) -> None:
+    class SaveThird(Callback):
+        def on_train_batch_end(self, trainer: Any, *rest: Any) -> None:
+            if trainer.global_step == 3:
+                trainer.save_checkpoint(tmp_path / "third.ckpt")
+
+    def weights(callbacks: list[Callback], checkpoint: Path | None = None) -> dict[str, torch.Tensor]:
+        torch.manual_seed(0)
+        model = Translation(backbone_kwargs={**SMALL, "dropout": 0.1}, learning_rate=0.01)
+        trainer = Trainer(max_epochs=2, callbacks=callbacks, **QUIET)
+        trainer.fit(model, datamodule=data(vocabulary_size=258), ckpt_path=checkpoint)
+        return model.state_dict()
+
+    whole = weights([SaveThird()])
+    rest = weights([], tmp_path / "third.ckpt")
+    assert all(torch.equal(value, rest[name]) for name, value in whole.items())
+
+
+def test_a_service_writes_texts(model: Translation) -> None:
+    async def answers(service: Service) -> Any:
+        transport = httpx.ASGITransport(build(service))
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+            return (await client.post("/predict", json={"texts": ["cg", "ae"]})).json()
+
+    with Service(model.predictor(), name="written") as service:
+        assert asyncio.run(answers(service)) == {"predictions": [{"text": "GC"}, {"text": "EA"}]}
 
 
 def test_texts_and_targets_share_a_tokenizer_that_loses_nothing() -> None:
@@ -214,6 +249,27 @@ def test_a_language_is_written_first(folder: Path) -> None:
     assert int(outputs["tokens"][0, 0]) == 2
     with pytest.raises(ConfigError, match=r"target_language='fra'.*no such token, but <pad>, </s>, deu, eng"):
         Translation(backbone=str(folder), target_language="fra")
+
+
+def test_a_language_is_read_first(folder: Path) -> None:
+    tokenizer = (folder / "tokenizer.json").read_text()
+    plain, told = (Text(tokenizer=tokenizer, source_language=one)("ab")["ids"].tolist() for one in ("", "deu"))
+    assert told == [2, *plain]
+    with pytest.raises(ConfigError, match="source_language='fra': the tokenizer has no such token"):
+        Text(tokenizer=tokenizer, source_language="fra")("ab")
+    own = tokenizers.Tokenizer.from_str(tokenizer)  # as NLLB's, which has one of its own
+    specials = [("eng", 3), ("</s>", 1)]
+    own.post_processor = tokenizers.processors.TemplateProcessing("eng $A </s>", special_tokens=specials)
+    assert Text(tokenizer=own.to_str())("ab")["ids"].tolist() == [3, *plain]
+    assert Text(tokenizer=own.to_str(), source_language="deu")("ab")["ids"].tolist() == told
+
+
+def test_a_model_without_a_tokenizer_that_is_read_is_told(folder: Path, tmp_path: Path) -> None:
+    for name in ("config.json", "generation_config.json", "model.safetensors"):
+        shutil.copy(folder / name, tmp_path / name)
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "MarianTokenizer"}))
+    with pytest.raises(ConfigError, match=r"holds no tokenizer.json.*Choose a model that has a tokenizer.json"):
+        Translation(backbone=str(tmp_path))
 
 
 def test_long_targets_are_cut_with_a_word() -> None:
@@ -327,6 +383,17 @@ def test_long_texts_are_cut_with_a_word() -> None:
     made = TranslationData.from_lists(train_texts=longer, train_targets=TARGETS, max_length=4)
     with pytest.warns(DataWarning, match="12 of .* texts are longer than 4 tokens"):
         made.batch_loader("train")
+
+
+def test_steps_may_have_texts_that_are_as_long() -> None:
+    texts = ["a" * (1 + number % 9) for number in range(54)]
+    options: dict[str, Any] = {"batch_size": 6, "sampler": "by_length", "vocabulary_size": 258}
+    made = TranslationData.from_lists(train_texts=texts, train_targets=texts, **options)
+    masks = [batch["input"]["mask"] for batch in made.batch_loader("train", kind=Translations())]
+    assert len({*(mask.shape[1] for mask in masks)}) > 4 and all(bool(mask.all()) for mask in masks)
+    pictures = ImageClassificationData.from_tensors(torch.zeros(4, 3, 8, 8), ["a", "b"] * 2, sampler="by_length")
+    with pytest.raises(ConfigError, match="inputs that have a length, and pictures have none"):
+        pictures.batch_loader("train")
 
 
 def test_numbers_in_place_of_texts_are_told() -> None:

@@ -6,8 +6,9 @@ import pytest
 import torch
 from torchmetrics.functional.text import rouge_score, sacre_bleu_score
 
+from quickstudy.functional.intervals import proportion_interval
 from quickstudy.functional.ngrams import bleu, bleu_counts, chrf, chrf_counts, rouge, shares_of_texts
-from quickstudy.kinds.metrics import Written
+from quickstudy.kinds.metrics import Means, Written
 
 TOLD = ["The cat sat on a mat.", "Don't stop at 3.5%, or 2-3.", "naïve für", "A&B (at most)", "x", "the end"]
 TRUE = [
@@ -71,4 +72,16 @@ def test_figures_are_gathered_over_batches() -> None:
     assert found["bleu"].mean == pytest.approx(float(bleu(BLEU.sum(0))))
     assert found["chrf"].mean == pytest.approx(float(chrf(CHRF.sum(0))))
     assert found["exact_match"].mean == pytest.approx(1 / 3)
+    assert found["exact_match"].ci95 == pytest.approx(proportion_interval(2, 6)[1])
     assert all(one.units == 6 and one.ci95 > 0 for one in found.values())
+
+
+def test_what_is_right_each_time_may_be_wrong_the_next() -> None:
+    counts = torch.tensor([[*bleu_counts(text, text), *chrf_counts(text, text)] for text in TRUE[:3]])
+    for measure, figures in (
+        (Written(("f1",)), torch.cat([torch.ones(3, 1), counts], 1)),
+        (Means(("f1",)), torch.ones(3, 1)),
+    ):
+        measure.update(figures)
+        for one in measure.estimates().values():
+            assert (one.mean, one.ci95) == pytest.approx(proportion_interval(3, 3))

@@ -62,8 +62,8 @@ def test_neighbours_are_those_of_loops() -> None:
         count = int(mask[row].sum())
         for place in range(count):
             away = (points[row, :count] - points[row, place]).square().sum(1)
-            some = [one for one in range(count) if float(away[one]) <= 0.8**2][:5]
-            assert inside[row, place].tolist() == some + some[:1] * (5 - len(some))
+            some = [one for one in away.argsort().tolist() if float(away[one]) <= 0.8**2][:5]
+            assert inside[row, place].tolist() == some + [place] * (5 - len(some))
             for found, values in ((near, points), (alike, features)):
                 order = (values[row, :count] - values[row, place]).square().sum(1).argsort().tolist()[:5]
                 assert found[row, place].tolist() == order + [place] * (5 - len(order))
@@ -94,6 +94,19 @@ def test_neither_padding_nor_neighbours_nor_copies_change_anything(name: str) ->
         slopes = [torch.autograd.grad(network(some).sum(), list(network.parameters())) for some in (twice, clouds)]
         for one, other in zip(*slopes, strict=True):
             torch.testing.assert_close(one, other)
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_the_order_of_points_changes_nothing(name: str) -> None:
+    torch.manual_seed(0)
+    network, clouds = SMALL[name]().double(), batch(points=60)
+    order = torch.randperm(60, generator=torch.Generator().manual_seed(1))
+    other = {key: leaf[:, order] for key, leaf in clouds.items()}
+    torch.testing.assert_close(network(other), network(clouds), atol=1e-5, rtol=0)
+    mask = other["mask"]
+    torch.testing.assert_close(
+        network.elements(other)[mask], network.elements(clouds)[:, order][mask], atol=1e-5, rtol=0
+    )
 
 
 @pytest.mark.parametrize("name", SMALL)

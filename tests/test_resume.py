@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, DistributedSampler
 
 import killed_run
+from little_sequences import FORMS
 from quickstudy import ConfigError, DataError, DataWarning, Trainer
 from quickstudy.files import alone
 from quickstudy.image import ImageClassificationData, ImageClassifier
@@ -58,6 +59,7 @@ RUNS: dict[str, dict[str, Any]] = {
         "lr_scheduler": ["ReduceLROnPlateau", {"patience": 0, "monitor": "train_loss", "threshold": 1e-3}]
     },
     "metaoptnet": {"strategy": "metaoptnet", "finetuning": ["gradual", 1], "optimizer": "Adamax"},
+    **{form: {"form": form} for form in FORMS},
 }
 
 
@@ -217,6 +219,19 @@ def test_a_run_that_ends_within_an_epoch_goes_on_there(how: str, options: dict[s
     assert left == (5 if how == "steps" else 4 if "accumulate_grad_batches" in options else 6)
     killed_run.run(tmp_path / "parts", **options)
     whole, parts = weights_in(tmp_path / "whole"), weights_in(tmp_path / "parts")
+    assert all(torch.equal(value, parts[name]) for name, value in whole.items())
+
+
+@pytest.mark.dear("text", "audio", "kinds", "training", "runs", "data", "batches.py", "trainer.py")
+@pytest.mark.parametrize("form", FORMS)
+def test_sequences_go_on_within_an_epoch(form: str, tmp_path: Path) -> None:
+    options: dict[str, Any] = {"form": form, "epochs": 2}
+    killed_run.run(tmp_path / "whole", **options)
+    killed_run.run(tmp_path / "parts", **options, max_steps=13)
+    assert torch.load(tmp_path / "parts" / LAST)["global_step"] == 13
+    killed_run.run(tmp_path / "parts", **options)
+    whole, parts = weights_in(tmp_path / "whole"), weights_in(tmp_path / "parts")
+    assert int(whole["steps"]) == 20
     assert all(torch.equal(value, parts[name]) for name, value in whole.items())
 
 

@@ -16,6 +16,7 @@ import torch
 from PIL import Image
 from torch import nn
 
+import little_sequences
 from quickstudy import ConfigError, DataError, Predictor, Trainer
 from quickstudy.image import ImageClassificationData, ImageClassifier, ImageRegressionData, ImageRegressor, Picture
 from quickstudy.kinds.classification import Classification
@@ -284,3 +285,16 @@ def test_what_only_a_model_with_examples_has_is_refused_with_what_to_type(
     with pytest.raises(AttributeError, match="object has no attribute 'explian'"):
         _ = made.explian
     assert copy.deepcopy(made).classes == made.classes
+
+
+@pytest.mark.parametrize(
+    ("form", "does"),
+    [("entities", "finds entities"), ("questions", "answers questions"), ("speech", "writes what is said")],
+)
+def test_sequences_say_that_they_are_not_exported(form: str, does: str, tmp_path: Path) -> None:
+    task = little_sequences.task(form)
+    task.meet(little_sequences.data(form, 13, 13), "fit")
+    for suffix in ("onnx", "pt2"):
+        with pytest.raises(ConfigError, match=f"^a model that {does} is not exported: save it, and serve it$"):
+            task.predictor().export(tmp_path / f"model.{suffix}")
+    assert not [*tmp_path.iterdir()]

@@ -41,6 +41,8 @@ EXCEPT = {
     "kinds/semantic.py": (r".*", "a class of each pixel of pictures"),
     "nets/decoders.py": (r".*", "a class of each pixel of pictures"),
     "nets/detection_transformer.py": (r".*", "objects are found in pictures"),
+    "nets/poses.py": (r".*", "points of persons in pictures"),
+    "nets/ready_detectors.py": (r".*", "objects are found in pictures"),
     "kinds/regions.py": (r".*", "objects are found in pictures"),
     "nets/regions.py": (r".*", "objects are found in pictures"),
     "nets/detectors.py": (r".*", "objects are found in pictures"),

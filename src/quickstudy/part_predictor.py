@@ -17,9 +17,9 @@ from quickstudy.algorithms import Algorithm
 from quickstudy.data.targets import Label
 from quickstudy.errors import ConfigError, TakenError, check_choice, few, one_line
 from quickstudy.kinds.base import Kind, as_kind
-from quickstudy.kinds.parts import Told
 from quickstudy.learning.adapting import untaught
 from quickstudy.learning.changes import Change
+from quickstudy.learning.confidence import HeldOutAccuracy, parts_in_words
 from quickstudy.learning.parts import (
     AT_ONCE,
     addition_by_parts,
@@ -128,11 +128,26 @@ class PartPredictor(Adapted):
     def about(self) -> dict[str, Any]:
         """Return what it is, in values that JSON has."""
         sources = {one for kept in self._knowledge.support.values() for one in kept.sources}
-        return {**super().about(), "examples": len(sources), "labels": self.classes_.tolist()}
+        told = self._knowledge.accuracy.told()
+        return {
+            **super().about(),
+            "examples": len(sources),
+            "labels": self.classes_.tolist(),
+            "held_out_accuracy": told,
+        }
+
+    @property
+    def held_out_accuracy_(self) -> HeldOutAccuracy:
+        """How often parts are given their own class, and those of each class, by inputs that are left out whole.
+
+        Of each input it is the mean over its classes of the share of their parts that is right, and then the mean of
+        the inputs, with its 95% interval over these. It is worked out when it is first asked for.
+        """
+        return self._knowledge.accuracy
 
     def expected(self) -> list[str]:
-        """Return in words what accuracy to expect: nothing, as no example is left out to tell it."""
-        return []
+        """Return in words what accuracy to expect of parts, by inputs that were left out."""
+        return parts_in_words(self.held_out_accuracy_, self.modality.called) if self._knowledge.support else []
 
     def thumbnails(self, name: Label) -> tuple[bytes, ...]:
         """Return nothing: of its examples it keeps features of their parts.
@@ -233,14 +248,19 @@ class PartPredictor(Adapted):
         output = kind.forms[0] if output is None else output
         check_choice("output", output, *kind.forms)
         below = self._knowledge.unknown_below() if may_be_unknown else None
-        found = answered_by_parts(self._knowledge, kind, inputs, below, batch_size)
+        found = answered_by_parts(self._knowledge, kind, inputs, below, batch_size, self._temperature(output))
         return [answer for outputs, _ in found for answer in kind.answers(outputs, output)]
 
-    def rank(self, inputs: Any, count: int = 5, *, nearest: int = 0, batch_size: int = AT_ONCE) -> list[Told]:
-        """Return what ``predict`` does, each with the kind that knows the classes; ``count`` does not matter."""
+    def rank(self, inputs: Any, count: int = 5, *, nearest: int = 0, batch_size: int = AT_ONCE) -> list[Any]:
+        """Return answers as they are written, see ``Kind.ranked``; ``count`` does not matter."""
         kind = self.kind
-        found = answered_by_parts(self._knowledge, kind, inputs, None, batch_size)
-        return [Told(answer, kind) for outputs, _ in found for answer in kind.answers(outputs, kind.forms[0])]
+        found = answered_by_parts(self._knowledge, kind, inputs, None, batch_size, self._temperature(kind.forms[0]))
+        return [answer for outputs, _ in found for answer in kind.ranked(outputs)]
+
+    def _temperature(self, form: str) -> float:
+        """Return what logits are divided by, so that a form tells how sure it may be; by inputs that are left out."""
+        held = self._knowledge.parts_held_out if form in of_parts(self._knowledge).sure else None
+        return 1.0 if held is None else held.temperature
 
     def score(self, inputs: Any, targets: Any) -> float:
         """Return the score of the kind on N inputs, such as the mean intersection over union.

@@ -105,7 +105,12 @@ class TrainedModel(model_folder.Trained):
         output = forms[0] if output is None else output
         check_choice("output", output, *forms)
         inputs = self._reader.listed(inputs)
-        return in_form(self.kind, list(self._outputs(inputs, batch_size)), output, Table(inputs))
+        batches = self._outputs(inputs, batch_size)
+        if (
+            self.kind.placed and output in self.kind.forms
+        ):  # answers to places are as large as pictures: not all at once
+            return [answer for batch in batches for answer in self.kind.answers(batch, output)]
+        return in_form(self.kind, list(batches), output, Table(inputs))
 
     def rank(self, inputs: Any, count: int = 5, *, nearest: int = 0, batch_size: int = _AT_ONCE) -> list[Any]:
         """Return for each of N inputs an ``Answer``, its label and the likeliest classes; else a value, as a number.

@@ -39,9 +39,8 @@ from quickstudy.data.table import Table
 from quickstudy.domains import DOMAINS
 from quickstudy.errors import ConfigError, DataError, given, one_line, shown
 from quickstudy.image.modality import IMAGE_SIZE
-from quickstudy.kinds.base import KINDS, Kind
+from quickstudy.kinds.base import Kind
 from quickstudy.kinds.classification import Classification
-from quickstudy.kinds.parts import OfParts
 from quickstudy.learning.confidence import accuracy_in_words, in_plain_words, in_words, strangers_caught
 from quickstudy.learning.reading import telling
 from quickstudy.modality import MODALITIES, Modality
@@ -115,9 +114,11 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--verbose", action="store_true", help="print what its probabilities and 'unknown' rest on")
     parser.add_argument(
         "--task",
-        type=Literal["semantic_segmentation"] | None,
-        help="what a backbone's name learns other than classes of whole pictures: with semantic_segmentation --support "
-        "has images/ and masks/ of the same names, and --classes names the numbers 0, 1, ... in masks",
+        type=Literal["object_detection", "semantic_segmentation", "token_classification"] | None,
+        help="what is learned other than classes of whole inputs. semantic_segmentation: --support has images/ and "
+        "masks/ of the same names, and --classes names the numbers 0, 1, ... in masks. token_classification: entities "
+        "in texts, files of CoNLL's form or a table. object_detection: boxes as COCO, Pascal VOC, YOLO or a table has "
+        "them, by a trained detector, which says itself what it learns, as any model does",
     )
     add_device(parser)
     about = (
@@ -127,7 +128,9 @@ def add_arguments(parser: ArgumentParser) -> None:
     add_flags(parser, optional(_ENCODER), "of a backbone's name", about)
     for domain in DOMAINS:
         own = {name: flag for name, (of, flag) in _READING.items() if of == domain}
-        add_flags(parser, optional(own), f"of a backbone's name that takes {MODALITIES[domain].called}")
+        places = " and ".join(_OF_PLACES)
+        about = f"the ways {places} of --resize are of --task, which tells of places" if "resize" in own else ""
+        add_flags(parser, optional(own), f"of a backbone's name that takes {MODALITIES[domain].called}", about)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -167,7 +170,13 @@ def _learner(args: argparse.Namespace, device: torch.device) -> Learner:
         learns = {name: encoder.pop(name) for name in ("strategy", "strategy_kwargs") if name in encoder}
         for name in encoder | reading:
             raise ConfigError(f"--{name} is of a backbone's name; '{args.model}' keeps its own: leave it out")
-        return learner(found or find_model(args.model), device, **learns)
+        known = learner(found or find_model(args.model), device, **learns)
+        if args.task not in (None, known.kind.task_of_parts):
+            raise ConfigError(
+                f"--task {args.task} is of a backbone's name; '{args.model}' is of another task, and learns as it was "
+                "trained: leave it out"
+            )
+        return known
     options = encoder.pop("backbone_kwargs", None), encoder.pop("pretrained", True)
     if args.task is not None:
         return _of_parts(args, device, *options, reading, encoder)
@@ -190,19 +199,26 @@ def _of_parts(
     args: argparse.Namespace, device: torch.device, kwargs: Any, pretrained: bool, reading: Any, learns: Any
 ) -> Learner:
     """Return what learns classes of parts of inputs with a backbone."""
-    kind: Kind = KINDS[args.task]()
-    made = build_encoder(args.model, {**kind.of_backbone, **(kwargs or {})}, pretrained)
-    modality = task_class(args.task).modality.with_options(reading)
-    learn = partial(PartPredictor.from_backbone, made, load=modality, kind=kind, device=device, **learns)
-    return Learner(modality, kind, learn)
+    if args.task == "object_detection":
+        raise ConfigError(
+            f"'{args.model}' is a backbone, and objects are learned from a few boxes by a trained detector: train one "
+            "on any classes, quickstudy fit --task object_detection --model.detector faster_rcnn --data.train_folder "
+            f"data/, then quickstudy adapt runs/0 --support {args.support} --out {args.out}"
+        )
+    model: Any = task_class(args.task)(backbone=args.model, backbone_kwargs=kwargs, pretrained=pretrained)
+    for name in sorted(reading.keys() - model.modality.settings.keys()):
+        of = MODALITIES[_READING[name][0]].called
+        raise ConfigError(f"--{name} is of {of}, and {args.task} takes {model.modality.called}: leave it out")
+    model.modality = model.modality.with_options(reading)
+    return Learner(model.modality, model.kind, partial(model.to(device).adapt, **learns))
 
 
 def _support(args: argparse.Namespace, modality: Modality, kind: Kind) -> tuple[Any, Any, Any]:
     """Return the examples of the support set, their labels and their groups; None where there is none."""
     if args.support is None:
         return None, None, None
-    if isinstance(kind, OfParts):
-        return *_marked(args, modality, kind), None
+    if kind.task_of_parts:
+        return *_marked(args, modality, kind.task_of_parts), None
     table = support_of(
         args.support, modality, kind, args.target_field, args.input_field, args.group_by, args.on_error == "skip"
     )
@@ -212,13 +228,25 @@ def _support(args: argparse.Namespace, modality: Modality, kind: Kind) -> tuple[
     return *examples(table), None if groups is None else [groups.names[code] for code in groups.codes]
 
 
-def _marked(args: argparse.Namespace, modality: Modality, kind: Kind) -> tuple[list[Any], Any]:
-    """Return the inputs of a folder whose parts are marked, and what marks them."""
-    for name in ("target_field", "input_field", "group_by"):
-        if getattr(args, name) is not None:
-            raise ConfigError(f"--{name} is of a table or of classes of whole inputs: leave it out")
-    name = str(KINDS.name_of(type(kind)))
-    table = data_class(name).annotated_folder(args.support, modality.extensions)
+def _marked(args: argparse.Namespace, modality: Modality, task: str) -> tuple[list[Any], Any]:
+    """Return the inputs of a folder or a table whose parts are marked, and what marks them."""
+    if args.group_by is not None:
+        raise ConfigError("--group_by is of classes of whole inputs: leave it out")
+    data, of_table = data_class(task), is_table(Path(args.support).expanduser())
+    fields = given(input_field=args.input_field, target_fields=args.target_field)
+    if fields and not of_table:
+        raise ConfigError(
+            f"--{next(iter(fields)).rstrip('s')} is of a table, and '{args.support}' is none: leave it out"
+        )
+    lenient = args.on_error == "skip" and not modality.in_cells  # of files, which may be damaged
+    if of_table:
+        reading = {"on_error": "skip"} if lenient else {}
+        table = data.from_csv(train_file=args.support, **reading, **fields).table("train")
+    else:
+        table = data.annotated_folder(args.support, modality.extensions)
+    assert table is not None
+    if lenient:
+        table, _ = readable(table, modality, f"{modality.called} of '{args.support}'")
     assert table.annotations is not None
     inputs, marks = table.inputs, table.annotations.items
     return [inputs[row] for row in range(len(table))], [marks[row] for row in range(len(table))]
@@ -230,7 +258,7 @@ def _told_of_parts(predictor: PartPredictor, args: argparse.Namespace) -> str:
     about = predictor.about()
     return (
         f"Learned {len(counts)} classes of parts of {about['examples']} {called} with {about['strategy']} on "
-        f"{args.model}\nClasses, with the {called} that show them: {listed}"
+        f"{args.model}\nClasses, with the {called} that show them: {listed}\n" + "\n".join(predictor.expected())
     )
 
 

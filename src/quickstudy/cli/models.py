@@ -327,7 +327,7 @@ def learner(
     if found.saved and is_trained(found.path):
         fixed = TrainedModel.load(found.path, device)  # whose head is left behind, as a checkpoint's is
         kind, modality, made = fixed.kind, fixed.modality, fixed.kind.algorithm(strategy, strategy_kwargs)
-        return Learner(modality, kind, kind.learner(fixed.encoder, made, modality).fit)
+        return Learner(modality, kind, kind.learner(kind.embedding(fixed.encoder, fixed.head), made, modality).fit)
     if found.saved:
         predictor = _load_saved(found, device)
         if strategy is not None:

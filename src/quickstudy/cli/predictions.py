@@ -44,14 +44,14 @@ class Tally:
 
     def __str__(self) -> str:
         called = self._called if self.pictures != 1 else self._called.removesuffix("s")
-        parts = [f"{self.pictures:,} {called}: {self._unknown:,} {'without a label' if self._several else 'unknown'}"]
+        parts = [f"{self._unknown:,} {'without a label' if self._several else 'unknown'}"] if self._classes else []
         parts.append(f"{self.unreadable:,} unreadable")
         if self._labelled:
             share = self._right / self._labelled
             parts.append(f"{self._right:,} of {self._labelled:,} as their labels say ({share:.1%})")
         if self._learned:
             parts.append(f"at least {self._learned:,} of which it learned from")
-        return ", ".join(parts)
+        return f"{self.pictures:,} {called}: {', '.join(parts)}"
 
     def compare(self, learned: int, pictures: int = 1) -> None:
         """Count pictures with a label, and how many of them the model learned from."""

@@ -28,6 +28,7 @@ from quickstudy.data.table import ClassIndex, Table
 from quickstudy.episode import Episode
 from quickstudy.errors import ConfigError, DataError
 
+_SORTED = 100  # steps whose examples are sorted by length together
 _SHOWN = 200  # names in a message
 _GUARD = (
     "where processes are spawned (macOS, Windows), each runs the script anew, so put what it does below "
@@ -311,6 +312,7 @@ class BatchSteps(Steps):
         shuffle: whether the order changes with the epoch.
         seed: of the order.
         balance: the rows of each class, of which every epoch then has as many as of the others, in turn.
+        lengths: of each example, where a step is to have such as are about as long, so that little fills them up.
 
     Raises:
         ConfigError: the batch size is below 1, or the last step has fewer examples than there are ranks.
@@ -324,6 +326,7 @@ class BatchSteps(Steps):
         shuffle: bool = False,
         seed: int = 0,
         balance: ClassIndex | None = None,
+        lengths: NDArray[np.int64] | None = None,
     ) -> None:
         if batch_size < 1:
             raise ConfigError(f"batch_size={batch_size}: it must be at least 1")
@@ -332,7 +335,7 @@ class BatchSteps(Steps):
         self.share = share
         self._shuffle = shuffle
         self._seed = seed
-        self._balance = balance
+        self._balance, self._lengths = balance, lengths
         ranks = share.world_size
         if length < ranks:
             raise ConfigError(f"{length} examples are fewer than {ranks} processes: use at most {length} devices")
@@ -369,6 +372,8 @@ class BatchSteps(Steps):
             if self._balance is not None:
                 rows = _balanced(self._balance, self._length, generator)
             rows = generator.permutation(rows)
+            if self._lengths is not None:
+                rows = _by_length(rows, self._lengths, self.together, generator)
         steps = np.split(rows[rank::ranks], np.arange(1, len(self)) * self._batch_size)
         before = self.epoch * len(self) if self._shuffle else 0
         for step in range(first, len(self)):
@@ -385,6 +390,22 @@ def _balanced(index: ClassIndex, length: int, generator: np.random.Generator) ->
         turns = [generator.permutation(rows) for _ in range(-(-count // len(rows)))]
         drawn.append(np.concatenate([rows[:0], *turns])[:count])
     return np.concatenate(drawn).astype(np.int64)
+
+
+def _by_length(
+    rows: NDArray[np.int64], lengths: NDArray[np.int64], together: int, generator: np.random.Generator
+) -> NDArray[np.int64]:
+    """Return rows such that those of a step are about as long, in another order of steps; a part of one stays last.
+
+    They are sorted within a hundred steps, so that a step has other examples in each epoch.
+    """
+    whole = len(rows) // together * together
+    parts = [
+        part[np.argsort(lengths[part], kind="stable")]
+        for part in np.split(rows[:whole], np.arange(_SORTED * together, whole, _SORTED * together))
+    ]
+    steps = np.concatenate(parts).reshape(-1, together)
+    return np.concatenate([generator.permutation(steps).flatten(), rows[whole:]])
 
 
 def _without_crumbs(length: int, batch_size: int, ranks: int) -> int:

@@ -35,7 +35,8 @@ class DataOptions:
         test_split: share that becomes test data likewise; both are shares of all, and depend on ``seed`` alone.
         batch_size: examples per step and device of ordinary training, validation, test and prediction. Default: 4.
         sampler: ``"balanced"``: an epoch of ordinary training has as many examples of each class as of the others, rare
-            ones several times; None: every example once.
+            ones several times; ``"by_length"``: a step of it has examples, such as texts, that are about as long, so
+            that little fills them up; None: every example once, in any order.
         num_workers: processes that read; 0, the default, reads in the main process.
         pin_memory: whether loaded batches lie where a GPU copies them from fastest; None: yes, on a GPU.
         on_error: what an example does that is unreadable, or whose file or label is missing: ``"raise"`` stops,
@@ -68,7 +69,7 @@ class DataOptions:
     val_split: float | None = None
     test_split: float | None = None
     batch_size: int = 4
-    sampler: Literal["balanced"] | None = None
+    sampler: Literal["balanced", "by_length"] | None = None
     num_workers: int = 0
     pin_memory: bool | None = None
     on_error: Literal["raise", "skip"] = "raise"
@@ -116,8 +117,8 @@ class DataOptions:
                 re.compile(self.group_by)
             except re.error as error:
                 raise ConfigError(f"group_by={brief(self.group_by)} is no regular expression: {error}") from error
-        if self.sampler not in (None, "balanced"):
-            raise ConfigError(f"sampler={self.sampler!r} is neither 'balanced' nor None")
+        if self.sampler not in (None, "balanced", "by_length"):
+            raise ConfigError(f"sampler={self.sampler!r} is neither 'balanced' nor 'by_length', nor None")
         if self.on_error not in ("raise", "skip"):
             raise ConfigError(f"on_error={brief(self.on_error)} is neither 'raise' nor 'skip'")
 

@@ -11,7 +11,7 @@ from torch import Tensor
 _BINS = 15
 
 
-def best_temperature(logits_NW: Tensor, targets_N: Tensor) -> float:
+def best_temperature(logits_NW: Tensor, targets_N: Tensor, doubt: float | None = None) -> float:
     """Return the number to divide logits by, so that held-out examples are likeliest.
 
     Guo et al. 2017, "On Calibration of Modern Neural Networks", https://arxiv.org/abs/1706.04599. A few examples that
@@ -21,6 +21,7 @@ def best_temperature(logits_NW: Tensor, targets_N: Tensor) -> float:
     Args:
         logits_NW: of examples that their classifier did not see.
         targets_N: their classes.
+        doubt: how often targets are wrong then, where examples are less than N independent ones; None: as told above.
 
     >>> logits, targets = torch.tensor([[4.0, 0.0]] * 3 + [[0.0, 4.0]]), torch.tensor([0, 0, 0, 0])
     >>> round(best_temperature(logits, targets), 2)
@@ -30,7 +31,8 @@ def best_temperature(logits_NW: Tensor, targets_N: Tensor) -> float:
     """
     logits_NW = logits_NW.double() - logits_NW.double().amax(1, keepdim=True)
     trusting = _likeliest(logits_NW, targets_N, 0.0)
-    return min(max(1.0, trusting), _likeliest(logits_NW, targets_N, 1 / (len(logits_NW) + 2)))
+    doubt = 1 / (len(logits_NW) + 2) if doubt is None else doubt
+    return min(max(1.0, trusting), _likeliest(logits_NW, targets_N, doubt))
 
 
 def _likeliest(logits_NW: Tensor, targets_N: Tensor, doubt: float) -> float:

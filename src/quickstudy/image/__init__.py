@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from quickstudy.image.tasks import KeypointDetector as KeypointDetector
     from quickstudy.image.tasks import ObjectDetectionData as ObjectDetectionData
     from quickstudy.image.tasks import ObjectDetector as ObjectDetector
+    from quickstudy.image.tasks import PoseEstimator as PoseEstimator
     from quickstudy.image.tasks import SemanticSegmentation as SemanticSegmentation
     from quickstudy.image.tasks import SemanticSegmentationData as SemanticSegmentationData
     from quickstudy.image.tasks import StyleTransfer as StyleTransfer
@@ -47,6 +48,7 @@ __getattr__, __dir__, __all__ = lazily(
         "ObjectDetectionData": "tasks",
         "ObjectDetector": "tasks",
         "Picture": "modality",
+        "PoseEstimator": "tasks",
         "SemanticSegmentation": "tasks",
         "SemanticSegmentationData": "tasks",
         "StyleTransfer": "tasks",
@@ -65,6 +67,7 @@ TASKS = {
     "keypoint_detection": ("KeypointDetector", "KeypointDetectionData"),
     "style_transfer": ("StyleTransfer", "StyleTransferData"),
     "face_detection": ("FaceDetector", "FaceDetectionData"),
+    "pose_estimation": ("PoseEstimator", "KeypointDetectionData"),
     "object_detection": ("ObjectDetector", "ObjectDetectionData"),
 }
 """By name as commands know it, the class of a task and that of its data."""

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 from PIL import Image
 
 from quickstudy.data.annotations import Annotations
@@ -15,8 +17,8 @@ from quickstudy.data.frames import target_among
 from quickstudy.data.rows import columns_of
 from quickstudy.data.table import Inputs, Table
 from quickstudy.data.targets import label_of, missing
-from quickstudy.errors import DataError, brief, closest, few
-from quickstudy.image.objects import Degenerate, Objects
+from quickstudy.errors import DataError, DataWarning, brief, closest, few
+from quickstudy.image.objects import Degenerate, Objects, check_size
 
 BoxFormat = Literal["corners", "size"]
 """What the last two numbers of a box are: the other corner, or width and height."""
@@ -53,6 +55,7 @@ def boxes_table(
     box_format: BoxFormat | None = None,
     degenerate: Degenerate = "raise",
     unlabelled: bool = False,
+    skip: bool = False,
 ) -> Table:
     """Return the pictures that a table names, each once, with their boxes.
 
@@ -68,6 +71,8 @@ def boxes_table(
         box_format: what they are; None: as they are called, and corners where that says nothing.
         degenerate: what becomes of boxes without area.
         unlabelled: whether the pictures alone are wanted.
+        skip: whether a picture is left out, with a warning, that lacks a number or the class of one of its boxes, as
+            what is not told of it would be learned as nothing; ``read`` then takes files that are not there.
 
     Raises:
         DataError: a column or a cell is missing, a picture is not there, or a box is none; the message has the row.
@@ -75,39 +80,54 @@ def boxes_table(
     columns = {str(name): cells.tolist() for name, cells in columns_of(frame).items()}
     names = list(columns)
     file = _named(names, input_field, "the pictures' files", "input_field", _FILES)
-    pictures = list(dict.fromkeys(columns[file]))
+    nameless = set(np.flatnonzero(missing(columns[file])).tolist()) if skip else set[int]()
+    skipped = {f"row {row}": "it names no picture" for row in sorted(nameless)}
+    pictures = list(dict.fromkeys(cell for row, cell in enumerate(columns[file]) if row not in nameless))
     if unlabelled:
-        return Table(read(pictures))
+        return Table(read(pictures), skipped=skipped)
     chosen, form = _box(names, box_fields, box_format)
     target = (
         str(target_field) if target_field is not None else target_among([one for one in names if one not in chosen])
     )
     target = _named(names, target, "the classes of boxes", "target_fields", ())
-    inputs = read(pictures)
-    sizes = [_size_of(inputs[row]) for row in range(len(pictures))]
-    objects = {
-        picture: Objects(f"'{Path(str(picture)).name}'", size, degenerate)
-        for picture, size in zip(pictures, sizes, strict=True)
-    }
     boxes = list(zip(*(columns[one] for one in chosen), strict=True))
     _check_form(boxes, chosen, form)
+    sides = _sides(columns, boxes, chosen, form)
     gone = missing(columns[target]).tolist()
+    told: dict[Any, list[tuple[int, list[float]]]] = {picture: [] for picture in pictures}
     for row, (picture, box) in enumerate(zip(columns[file], boxes, strict=True)):
-        empty = [_empty(one) for one in box]
-        if all(empty):
+        if row in nameless or all(map(_empty, box)):
             continue
-        numbers = [_number(one) for one in box]
-        if None in numbers:
-            raise DataError(f"row {row} has the box {brief(box)} in {few(map(repr, chosen))}: four numbers are needed")
-        if gone[row]:
-            raise DataError(f"row {row} has a box and no class in column '{target}': say what it is")
-        left, top, right, bottom = (float(one) for one in numbers if one is not None)
-        if form == "size":
-            right, bottom = left + right, top + bottom
-        label = str(label_of(columns[target][row]))
-        objects[picture].add((left, top, right, bottom), label, f"the box in row {row}", corners=form == "corners")
-    labels = sorted({label for one in objects.values() for label in one.labels})
-    return Table(inputs, annotations=encode([one.told() for one in objects.values()], labels))
+        numbers = [number for number in map(_number, box) if number is not None]
+        why = ""
+        if len(numbers) < len(box):
+            why = f"row {row} has the box {brief(box)} in {few(map(repr, chosen))}: four numbers are needed"
+        elif gone[row]:
+            why = f"row {row} has a box and no class in column '{target}': say what it is"
+        if why and not skip:
+            raise DataError(f"{why}, or leave out such pictures, on_error='skip'")
+        if why:
+            skipped.setdefault(str(picture), why)
+        else:
+            told[picture].append((row, numbers))
+    pictures = [picture for picture in pictures if str(picture) not in skipped]
+    if skipped:
+        warnings.warn(f"left out {few(f'{name}: {why}' for name, why in skipped.items())}", DataWarning, 2)
+    inputs = read(pictures)
+    objects = []
+    for place, picture in enumerate(pictures):
+        size, name = _size_of(inputs[place]), f"'{Path(str(picture)).name}'"
+        own = Objects(name, size, degenerate)
+        for row, (left, top, right, bottom) in told[picture]:
+            if size is not None and sides:
+                check_size(sides[row], size[::-1], f"{name} in row {row}")
+            if form == "size":
+                right, bottom = left + right, top + bottom
+            label = str(label_of(columns[target][row]))
+            own.add((left, top, right, bottom), label, f"the box in row {row}", corners=form == "corners")
+        objects.append(own)
+    labels = sorted({label for one in objects for label in one.labels})
+    return Table(inputs, skipped=skipped, annotations=encode([one.told() for one in objects], labels))
 
 
 def _box(
@@ -146,6 +166,30 @@ def _check_form(boxes: Sequence[Sequence[Any]], chosen: Sequence[str], form: Box
             f"in {wrong} of {len(whole)} rows the second corner, {few(map(repr, chosen[2:]))}, lies left of the first "
             "or above it: are these width and height? Say so, box_format='size'"
         )
+
+
+def _sides(
+    columns: Mapping[str, Sequence[Any]], boxes: Sequence[Sequence[Any]], chosen: Sequence[str], form: BoxFormat
+) -> list[tuple[float, float]]:
+    """Return of each row the width and height of its picture; none where the table does not tell them.
+
+    The columns ``width`` and ``height`` of a table of corners are those of pictures where each corner lies within them;
+    else they may be those of boxes.
+
+    Args:
+        columns: by name.
+        boxes: of each row.
+        chosen: the columns of boxes.
+        form: of them.
+    """
+    own = {_plain(name): name for name in columns if name not in chosen}
+    if form != "corners" or not {"width", "height"} <= own.keys():
+        return []
+    pairs = zip(columns[own["width"]], columns[own["height"]], strict=True)
+    told = [(_number(width) or 0.0, _number(height) or 0.0) for width, height in pairs]
+    ends = [[_number(one) or 0.0 for one in box[2:]] for box in boxes]
+    within = all(width >= right and height >= low for (width, height), (right, low) in zip(told, ends, strict=True))
+    return told if within else []
 
 
 def _named(names: Sequence[str], given: str | int | None, what: str, option: str, known: Sequence[str]) -> str:

@@ -10,6 +10,7 @@ import math
 import os
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -59,11 +60,57 @@ def read_mask(item: Any, example: Batch | None = None, colors: Colors | None = N
     ids = ids_of(array)
     if ids.ndim != 2:
         raise DataError(f"{name} has the shape {tuple(ids.shape)}: a mask is [H, W] of ids, or [H, W, 3] of colours")
+    return _shown(ids, example, name)
+
+
+def read_masks(item: Any, example: Batch | None = None, names: Sequence[str] = ()) -> Tensor:
+    """Return several labels of the pixels of one picture, ``[h, w, C]``, or ``[H, W, C]`` without it.
+
+    Args:
+        item: an array ``[C, H, W]``, which is above 0 where a label is; a list of C masks ``[H, W]``, arrays or files;
+            a dict of them by name, where a label that lacks is nowhere; or a file, an array ``[C, H, W]``, or an image
+            whose channels or pages are the labels.
+        example: the picture, of which they must have the size.
+        names: C of them, in whose order labels come that have names.
+
+    Raises:
+        DataError: one cannot be read, is of another size, or has a name that is none.
+    """
+    if isinstance(item, Mapping):
+        if strange := [name for name in item if name not in names]:
+            raise DataError(f"a mask is called '{strange[0]}', and labels are {few(names) or 'none'}: set class_names")
+        found = {name: read_mask(own) for name, own in item.items()}
+        full = next((tuple(one.shape) for one in found.values()), (0, 0))
+        full = full if example is None else tuple(example["full"].tolist())
+        parts = [_shown(found.get(name, torch.zeros(full, dtype=torch.int64)), example, name) for name in names]
+        return torch.stack(parts, -1)
+    if isinstance(item, (list, tuple)):
+        return torch.stack([read_mask(one, example) for one in item], -1)
+    array, name = _array_of(item, pages=True)
+    if array.ndim == 3 and not (_is_array(item) or name.rstrip("'").lower().endswith(".npy")):
+        array = array.transpose(2, 0, 1)
+    labels = ids_of(array[None] if array.ndim == 2 else array)
+    if labels.ndim != 3:
+        raise DataError(f"{name} has the shape {tuple(labels.shape)}: several labels of each pixel are [C, H, W]")
+    return _shown(labels.permute(1, 2, 0), example, name)
+
+
+def _is_array(item: Any) -> bool:
+    content = item if isinstance(item, bytes) else b""
+    return isinstance(item, (np.ndarray, Tensor)) or content.startswith(b"\x93NUMPY")
+
+
+def _shown(ids: Tensor, example: Batch | None, name: str) -> Tensor:
+    """Return what pixels of a file ``[H, W, ...]`` have as its picture is shown, ``[h, w, ...]``.
+
+    Raises:
+        DataError: the picture is of another size.
+    """
     if example is None:
         return ids
     full, size = example["full"].tolist(), example["size"].tolist()
-    if list(ids.shape) != full:
-        high, wide = ids.shape
+    if list(ids.shape[:2]) != full:
+        high, wide = ids.shape[:2]
         turned = " Was it drawn before the picture was turned, as its camera says (EXIF)?" * ([wide, high] == full)
         raise DataError(
             f"{name} has {wide}x{high} pixels, and its picture {full[1]}x{full[0]}: each pixel needs an id.{turned} "
@@ -75,7 +122,13 @@ def read_mask(item: Any, example: Batch | None = None, colors: Colors | None = N
     return ids[rows][:, columns]
 
 
-def _array_of(item: Any) -> tuple[NDArray[Any], str]:
+def _array_of(item: Any, pages: bool = False) -> tuple[NDArray[Any], str]:
+    """Return the array that something holds, of an image ``[H, W]`` or ``[H, W, C]``, and what it is called.
+
+    Args:
+        item: see ``read_mask``.
+        pages: whether the pages of an image are its channels.
+    """
     if isinstance(item, Tensor):
         item = item.detach().cpu().numpy()
     if isinstance(item, np.ndarray | list | tuple):
@@ -101,8 +154,22 @@ def _array_of(item: Any) -> tuple[NDArray[Any], str]:
             raise DataError(f"{name} is a damaged image: {one_line(str(error))}. Replace it") from error
         if item.format == "JPEG":
             raise DataError(f"{name} is a JPEG, which blurs the borders of classes: save masks as PNG")
+    if pages and (count := getattr(item, "n_frames", 1)) > 1:
+        return _of_pages(item, count, name), name
     item = ImageOps.exif_transpose(item)  # as its picture is
     return np.asarray(item if item.mode not in ("LA", "PA", "CMYK", "YCbCr") else item.convert("RGB")), name
+
+
+def _of_pages(image: Image.Image, count: int, name: str) -> NDArray[Any]:
+    try:
+        _check_pixels(image.height * count, image.width)
+        found = []
+        for place in range(count):
+            image.seek(place)
+            found.append(np.asarray(ImageOps.exif_transpose(image).convert("I")))
+        return np.stack(found, -1)
+    except Exception as error:  # damage makes decoders raise almost anything
+        raise DataError(f"{name} is a damaged image: {one_line(str(error))}. Replace it") from error
 
 
 def _check_array(content: bytes) -> None:
@@ -148,17 +215,19 @@ def masked_folder(
     endings: Collection[str],
     encode: Callable[[Any], Annotations],
     first: Collection[str] = (),
+    by_label: bool = False,
 ) -> Table:
     """Return the pictures of a folder or archive with their masks.
 
     They lie in ``images/`` and ``masks/`` (or folders called likewise), or beside each other, ``a.jpg`` and
-    ``a_mask.png``.
+    ``a_mask.png``. Or each label has masks of its own, ``masks/cat/a.png`` and ``masks/dog/a.png``.
 
     Args:
         path: of the folder.
         endings: of pictures.
         encode: makes annotations of files.
         first: names of folders of masks that are taken where there are such, and no other then.
+        by_label: whether labels may have masks of their own.
 
     Raises:
         DataError: there is no picture, or one without a mask.
@@ -180,7 +249,13 @@ def masked_folder(
             "mask a_mask.png beside a.jpg"
         )
     shown = by_key((names[row] for row in pictures), partial(_key, masks=first), "picture")
+    row_of = {name: row for row, name in enumerate(names)}
     masks = by_key(of_masks, partial(_key, masks=first), "mask", shown)
+    if by_label and not masks and (labelled := _by_label(of_masks, shown)):
+        labels = tuple(labelled)
+        items = [{label: files[row_of[own[key]]] for label, own in labelled.items() if key in own} for key in shown]
+        annotations = replace(encode(items), read=partial(read_masks, names=labels), names=labels)
+        return Table(files.select(np.array(pictures, np.int64)), annotations=annotations)
     lacking = [name for key, name in shown.items() if key not in masks]
     if lacking:
         told = few([Path(one).name for one in lacking])
@@ -188,10 +263,39 @@ def masked_folder(
             f"{len(lacking)} of {len(pictures)} pictures have no mask: {told}. Name each as its picture, or remove the "
             "picture"
         )
-    row_of = {name: row for row, name in enumerate(names)}
     rows = [row_of[masks[key]] for key in shown]
     chosen, of_each = (files.select(np.array(some, np.int64)) for some in (pictures, rows))
     return Table(chosen, annotations=encode(of_each))
+
+
+def _by_label(masks: Sequence[str], shown: Collection[str]) -> dict[str, dict[str, str]]:
+    """Return of each label, the name of a folder in that of the masks, the mask of each picture by its key.
+
+    Args:
+        masks: paths of mask files.
+        shown: keys of pictures.
+
+    Raises:
+        DataError: a mask is of no picture, though others are.
+    """
+    found: dict[str, dict[str, str]] = {}
+    alone = []
+    for name in masks:
+        parts = name.split("/")
+        places = [place for place, part in enumerate(parts[:-2]) if part.lower() in _MASKS]
+        if not places:
+            continue
+        label = parts[places[-1] + 1]
+        key = _key("/".join(part for place, part in enumerate(parts) if place != places[-1] + 1))
+        if key in shown:
+            found.setdefault(label, {})[key] = name
+        else:
+            alone.append(name)
+    if found and alone:
+        raise DataError(
+            f"{len(alone)} masks are of no picture, such as '{alone[0]}': call each as its picture, or remove it"
+        )
+    return dict(sorted(found.items()))
 
 
 def _folder_in(name: str, folders: Collection[str]) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from numbers import Integral
 from types import MappingProxyType
@@ -18,9 +18,10 @@ from torch import Tensor, nn
 from quickstudy.batches import Batch
 from quickstudy.data.likeness import SIDE, small
 from quickstudy.data.samples import ADDRESS as ADDRESS
-from quickstudy.data.samples import Sent, content_of, file_content, named, tensor_of
+from quickstudy.data.samples import Sent, content_of, file_content, named, of_samples, tensor_of
 from quickstudy.errors import ConfigError, DataError, DataWarning, brief, check_choice, check_counts, meant
 from quickstudy.image.drawing import drawing, drawn_mistakes
+from quickstudy.image.tiles import check_tile, for_tiles, one_tile
 from quickstudy.image.whole import fitted_in, part_shown, shown
 from quickstudy.modality import MODALITIES, Modality, Wire
 from quickstudy.modality.pixels import by_network, channels_last, whole_numbers
@@ -95,6 +96,10 @@ class Picture(Modality):
             shown, and ``full`` that of the file. Tasks that tell of places in a picture read so. ``"shrink"``:
             likewise, and a picture for which there is room keeps its own pixels.
         interpolation: ``"bicubic"`` or ``"bilinear"``, either over all pixels that become one.
+        tile: with ``"fit"`` or ``"shrink"``, the side in pixels of square tiles, in which a picture is shown in its own
+            pixels, whatever ``image_size`` is: training is shown one of them, anywhere, others all; None: it is shown
+            at once.
+        tile_overlap: of tiles beside each other, as a share of their sides.
 
     Raises:
         ConfigError: the size, the mode or the depth is none.
@@ -110,6 +115,7 @@ class Picture(Modality):
     views = "views"
     usual = MappingProxyType({"image_size": IMAGE_SIZE})
     of_network = ("image_size", "resize", "interpolation")
+    of_elements = ("tile", "tile_overlap")
     advice = (
         "For images give the data image_size=84, say; a model that saw no data takes model.load_options = "
         "{'image_size': 84}"
@@ -123,6 +129,8 @@ class Picture(Modality):
     image_depth: Literal["auto", 8, 10, 12, 16] = "auto"
     resize: int | Literal["cover", "shortest", "squash", "fit", "shrink"] = "cover"
     interpolation: Literal["bicubic", "bilinear"] = "bicubic"
+    tile: int | None = None
+    tile_overlap: float = 0.25
 
     def __post_init__(self) -> None:
         check_choice("image_mode", self.image_mode, "RGB", "L")
@@ -132,6 +140,10 @@ class Picture(Modality):
             check_counts(resize=self.resize)
         else:
             check_choice("resize", self.resize, "cover", "shortest", "squash", "fit", "shrink")
+        if self.tile is not None:
+            check_tile(self.tile, self.tile_overlap)
+            if not self.whole:
+                raise ConfigError(f"tile={self.tile} is of pictures that are shown whole: set resize='fit'")
         if self.image_size is not None:
             pair = height_width(self.image_size)
             object.__setattr__(self, "image_size", pair[0] if isinstance(self.image_size, Integral) else pair)
@@ -145,8 +157,14 @@ class Picture(Modality):
         """Return a picture as ``load_image`` does."""
         if not self.whole:
             return self._pixels(item)
-        pixels = replace(self, image_size=None, resize="cover")._pixels(item)
+        pixels = replace(self, image_size=None, resize="cover", tile=None)._pixels(item)
+        if self.tile is not None:
+            return for_tiles(fitted_in(pixels, None), self.tile, self.tile_overlap)
         return fitted_in(pixels, self._size, self.interpolation, enlarge=self.resize == "fit")
+
+    def draws(self) -> Callable[[Batch], Batch] | None:
+        """Return what draws a tile of a picture in tiles."""
+        return None if self.tile is None else of_samples(one_tile)
 
     @property
     def whole(self) -> bool:
@@ -253,7 +271,7 @@ class Picture(Modality):
 
     def draw(self, item: Any, told: Mapping[str, Any], labels: Sequence[str]) -> bytes:
         """Return a JPEG of the picture with objects or classes of pixels drawn into it; see ``Modality.draw``."""
-        whole = replace(self, image_size=None, resize="cover", image_mode="RGB")
+        whole = replace(self, image_size=None, resize="cover", image_mode="RGB", tile=None)
         return drawing(from_tensor(whole._pixels(item)), told, labels)
 
     def draw_mistakes(self, example: Batch, told: Mapping[str, Any]) -> bytes:
@@ -264,7 +282,7 @@ class Picture(Modality):
     def sketch(self, item: Any) -> bytes | Tensor:
         """Return it at a few pixels, by which copies in other sizes, formats and brightness are found."""
         way = "cover" if self.whole else self.resize
-        pixels = replace(self, image_size=SIDE, image_mode="RGB", resize=way)._pixels(item)
+        pixels = replace(self, image_size=SIDE, image_mode="RGB", resize=way, tile=None)._pixels(item)
         if pixels.dtype != torch.uint8 or pixels.ndim != 3 or len(pixels) not in (1, 3):
             return super().sketch(item)
         return pixels if pixels.shape == (3, SIDE, SIDE) else small(pixels)
@@ -276,7 +294,7 @@ class Picture(Modality):
     def raw(self) -> tuple[nn.Module, Self]:
         """Return its pixels, of few."""
         way = "squash" if self.whole else self.resize
-        return nn.Flatten(), replace(self, image_size=_RAW_SIZE, resize=way)
+        return nn.Flatten(), replace(self, image_size=_RAW_SIZE, resize=way, tile=None)
 
     def within(self, most: int) -> Self:
         """Return it with a limit on the pixels that a file may claim."""
@@ -286,14 +304,19 @@ class Picture(Modality):
         """Return noise of all brightnesses, of the size that pictures are brought to."""
         sized = isinstance(like, dict) or (like is None and self.whole)
         like = like["pixels"] if isinstance(like, dict) else like
-        if like is None and self.image_size is not None:
+        sides = self.tile or self.image_size
+        if like is None and sides is not None:
             channels = 1 if self.image_mode == "L" else 3
-            like = torch.empty(0, channels, *height_width(self.image_size), dtype=torch.uint8)
+            like = torch.empty(0, channels, *height_width(sides), dtype=torch.uint8)
         pixels = super().made_up(count, generator, like)
         if not sized:
             return pixels
         size = torch.tensor(pixels.shape[2:]).expand(count, 2)
-        return {"pixels": pixels, "size": size, "full": size.clone()}
+        made = {"pixels": pixels, "size": size, "full": size.clone()}
+        if self.tile is None:
+            return made
+        tile = for_tiles({"pixels": pixels[0]}, self.tile, self.tile_overlap)["tile"]
+        return {**made, "tile": tile.expand(count, 2)}
 
     def recipe(self) -> dict[str, Any]:
         """Return the mode, and how the size comes about."""
@@ -307,6 +330,8 @@ class Picture(Modality):
         way = f"shorter side to {self.resize}" if isinstance(self.resize, int) else ways[self.resize]
         cut = ", cut out the centre" * (self.resize != "squash" and not self.whole)
         resize = f"{way}, {self.interpolation}{cut}" if self.image_size else None
+        if self.tile is not None:
+            resize = f"none, in tiles of {self.tile} pixels"
         return {"image_mode": self.image_mode, "resize": resize}
 
     def values(self, encoder: Sighted) -> Values:

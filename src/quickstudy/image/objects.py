@@ -52,7 +52,7 @@ def objects_on_canvas(item: Any, example: Batch | None = None) -> dict[str, Any]
         return found
     if item.get("shares"):  # of the picture's sides
         return {**found, "boxes": found["boxes"] * example["size"].flip(0).to(found["boxes"]).repeat(2)}
-    _check_size(item, example)
+    check_size(item.get("picture_size"), example["full"].tolist(), item.get("picture", "the picture"))
     boxes, (height, width) = found["boxes"], example["full"].tolist()
     beside = (boxes[:, 0] >= width) | (boxes[:, 1] >= height) | (boxes[:, 2] <= 0) | (boxes[:, 3] <= 0)
     if bool(beside.any()):
@@ -64,25 +64,31 @@ def objects_on_canvas(item: Any, example: Batch | None = None) -> dict[str, Any]
     return {**found, "boxes": on_canvas(boxes, example)}
 
 
-def _check_size(item: Mapping[str, Any], example: Batch) -> None:
-    """Check that objects are of a picture as it is read: of its size, turned as its camera says.
+def check_size(told: Sequence[float] | None, full: Sequence[float], name: str) -> None:
+    """Check that annotations are of a picture as it is read: of its size, turned as its camera says.
+
+    Args:
+        told: width and height, as annotations have them; None: they have none.
+        full: height and width of the file.
+        name: of the picture, for messages.
 
     Raises:
         DataError: the annotations tell of another size; places in it are never brought to this one.
     """
-    told, (height, width) = item.get("picture_size"), example["full"].tolist()
+    height, width = full
     if told is None or tuple(told) == (width, height):
         return
+    so = f"{name} is told to be {told[0]:g}x{told[1]:g}"
     if tuple(told) == (height, width):
         raise DataError(
-            f"{item.get('picture', 'the annotations')} is told to be {told[0]:g}x{told[1]:g}, and is {width}x{height}: "
-            "were boxes drawn before it was turned? It is read as its camera says it is to be turned (EXIF). Save it "
-            "upright, without that, and annotate it so, or turn the annotations"
+            f"{so}, and is {width:g}x{height:g}: were boxes drawn before it was "
+            "turned? It is read as its camera says it is to be turned (EXIF). Save it upright, without that, and "
+            "annotate it so, or turn the annotations"
         )
     raise DataError(
-        f"{item.get('picture', 'the annotations')} is told to be {told[0]:g}x{told[1]:g}, and its file is "
-        f"{width}x{height}: boxes in pixels of another size lie elsewhere, and are not scaled. Take the picture that "
-        "was annotated, or bring boxes, width and height in the annotations to the size of the file"
+        f"{so}, and its file is {width:g}x{height:g}: boxes in pixels of another "
+        "size lie elsewhere, and are not scaled. Take the picture that was annotated, or bring boxes, width and height "
+        "in the annotations to the size of the file"
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Literal
 
 import torch
 
+from quickstudy.batches import stack
 from quickstudy.data.annotations import Annotations, Read, annotated
 from quickstudy.data.frames import file_frame
 from quickstudy.data.places import open_source
@@ -18,10 +19,10 @@ from quickstudy.data.scan import any_files
 from quickstudy.data.sources import listed_table
 from quickstudy.data.stages import Stage, door
 from quickstudy.data.table import Table
-from quickstudy.errors import DataError, given
+from quickstudy.errors import ConfigError, DataError, given
 from quickstudy.image.box_columns import BoxFormat, box_file, boxes_table
 from quickstudy.image.coco import coco_table
-from quickstudy.image.masks import INSTANCES, Colors, masked_folder, read_mask
+from quickstudy.image.masks import INSTANCES, Colors, masked_folder, read_mask, read_masks
 from quickstudy.image.mixing import build_mix
 from quickstudy.image.modality import Picture, load_image
 from quickstudy.image.objects import Degenerate, instances_on_canvas, keypoints_on_canvas, objects_on_canvas
@@ -29,11 +30,12 @@ from quickstudy.image.via import via_file, via_table
 from quickstudy.image.voc import voc_table
 from quickstudy.image.yolo import yolo_table
 from quickstudy.kinds.base import Kind
-from quickstudy.kinds.detection import Detection, numbered
+from quickstudy.kinds.detection import Detection, numbered, objects_of
 from quickstudy.kinds.embedding import Embedding
 from quickstudy.kinds.faces import Faces
 from quickstudy.kinds.instances import InstanceSegmentation as Instances
 from quickstudy.kinds.instances import Keypoints
+from quickstudy.kinds.poses import Poses
 from quickstudy.kinds.regression import Regression
 from quickstudy.kinds.semantic import SemanticSegmentation as Pixels
 from quickstudy.kinds.style import StyleTransfer as Style
@@ -43,6 +45,8 @@ from quickstudy.modality.values import as_uint8
 from quickstudy.nets.mtcnn import Cascade, load_trained
 from quickstudy.training.datamodule import DataModule
 from quickstudy.training.task import Classifier, Detector, Embedder, Regressor, Task
+
+_NO_TILES = "tiles are of tasks that answer each pixel, SemanticSegmentationData: leave it out"
 
 
 class ImageData(DataModule):
@@ -61,6 +65,7 @@ class ImageData(DataModule):
     """
 
     modality = Picture().with_options(Picture.usual)
+    fixed: ClassVar[Mapping[str, str]] = dict.fromkeys(Picture.of_elements, _NO_TILES)
 
     def __init__(
         self,
@@ -261,7 +266,7 @@ class ObjectDetectionData(ImageData):
         """
         return boxes_table(
             data_frame,
-            partial(cls.modality.column, root=images_root),
+            partial(cls.modality.column, root=images_root, exist=not stage.skip),
             cls.encode,
             input_field,
             target_fields,
@@ -269,6 +274,7 @@ class ObjectDetectionData(ImageData):
             box_format,
             degenerate,
             stage.name == "predict",
+            stage.skip,
         )
 
     @door
@@ -302,7 +308,7 @@ class ObjectDetectionData(ImageData):
         root = Path(file).parent if images_root is None else images_root
         return boxes_table(
             file_frame(file, None),
-            partial(cls.modality.column, root=root),
+            partial(cls.modality.column, root=root, exist=not stage.skip),
             cls.encode,
             input_field,
             target_fields,
@@ -310,6 +316,7 @@ class ObjectDetectionData(ImageData):
             box_format,
             degenerate,
             stage.name == "predict",
+            stage.skip,
         )
 
     from_json = from_csv
@@ -431,11 +438,19 @@ class SemanticSegmentationData(ImageData):
         train, val, test, predict: the examples of each stage; the ``from_*`` doors make them.
         colors: of masks in colours, red, green and blue of each class by its name; other colours are of no class, and
             need ``ignore_index=255`` of the model.
+        multi_label: whether a pixel may be of several classes, or of none: masks are arrays ``[C, H, W]`` then, lists
+            of C masks, dicts of masks by class, or images whose channels or pages are the classes. A folder whose
+            classes have masks of their own, ``masks/cat/a.png``, is read so without it.
+        tile: of pictures that are too large to be shown at once, the side of square tiles in pixels, a multiple of 32:
+            they are shown in their own pixels then, and ``image_size`` does not matter. Training is shown one tile of
+            each picture, anywhere; validation, test and predictions go through all, see ``SemanticSegmentation``.
+        tile_overlap: of tiles beside each other, as a share of their sides; default: a quarter.
         options: see ``ImageData``.
     """
 
     modality = Picture(256, resize="fit")
     answers = Pixels
+    fixed: ClassVar[Mapping[str, str]] = {}
 
     def __init__(
         self,
@@ -444,8 +459,16 @@ class SemanticSegmentationData(ImageData):
         test: Table | None = None,
         predict: Table | None = None,
         colors: Colors | None = None,
+        multi_label: bool = False,
+        tile: int | None = None,
+        tile_overlap: float | None = None,
         **options: Any,
     ) -> None:
+        options |= given(tile=tile, tile_overlap=tile_overlap)
+        if multi_label and colors is not None:
+            raise ConfigError("colors tell one class of each pixel, and multi_label=True has several: leave one out")
+        if multi_label:
+            train, val, test = (_of_several(table) for table in (train, val, test))
         if colors is not None:
             read = partial(read_mask, colors=dict(colors))
             train, val, test = (
@@ -464,7 +487,16 @@ class SemanticSegmentationData(ImageData):
     @classmethod
     def annotated_folder(cls, path: str | os.PathLike[str], endings: Collection[str]) -> Table:
         """Return the pictures of a folder with their masks."""
-        return masked_folder(path, endings, cls.encode)
+        return masked_folder(path, endings, cls.encode, by_label=True)
+
+
+def _of_several(table: Table | None) -> Table | None:
+    """Return a table whose masks are of several labels."""
+    told = None if table is None else table.annotations
+    if table is None or told is None or told.read is not read_mask:
+        return table
+    names = told.names or tuple(dict.fromkeys(name for item in told.items if isinstance(item, dict) for name in item))
+    return replace(table, annotations=replace(told, read=partial(read_masks, names=names), names=names))
 
 
 def _upright(table: Table | None) -> Table | None:
@@ -584,3 +616,48 @@ class StyleTransfer(ImageTask):
 
 class ImageRegressor(Regressor, ImageTask):
     """Tells a number of each picture, such as an age; see ``Regressor``. The default backbone is timm's resnet18."""
+
+
+class PoseEstimator(ObjectDetector):
+    """Tells points of persons, such as elbows and knees, by a trained ViTPose of transformers: it is ready as made.
+
+    ``predictor()`` answers at once, of one person whom the picture shows; ``estimate`` of each by the box around them,
+    as a detector finds it. Further options are ``min_score``, ``spread`` and ``ignore``, see ``kinds.poses.Poses``. It
+    is tested, and not trained: that is for ``KeypointDetector``.
+
+    Args:
+        backbone: its name on the Hugging Face Hub, such as ``"usyd-community/vitpose-base-simple"``, or its folder.
+        options: of ``Task``, and those further ones.
+
+    Raises:
+        MissingPackageError: transformers, or scipy, is not installed.
+        ConfigError: it cannot be had, or is damaged.
+    """
+
+    modality = Picture(1024, resize="shrink")
+    default_backbone = "usyd-community/vitpose-base-simple"
+    answers = Poses
+    kind: Poses
+
+    def estimate(self, pictures: Sequence[Any], boxes: Sequence[Any]) -> list[Any]:
+        """Return the points of each person in N pictures, as ``predict`` of its predictor does.
+
+        Args:
+            pictures: paths, arrays, tensors.
+            boxes: of each picture ``[M, 4]``, x and y of two corners in pixels of the file; answers are in their order.
+
+        Raises:
+            DataError: there are not as many, a picture cannot be read, or a box is none.
+        """
+        if len(pictures) != len(boxes):
+            raise DataError(f"there are {len(pictures)} pictures and {len(boxes)} lists of boxes: each needs one")
+        predictor, answers = self.predictor(), list[Any]()
+        kind = replace(predictor.kind, min_score=1e-9)  # who gives a box asks for an answer
+        for picture, own in zip(pictures, boxes, strict=True):
+            corners = objects_of({"boxes": own, "labels": ["person"] * len(own)})["boxes"]
+            inputs = stack([predictor.modality(picture)])
+            inputs["boxes"] = corners[None] * (inputs["size"] / inputs["full"]).flip(-1).repeat(1, 2)[:, None]
+            inputs = {name: leaf.to(predictor.device) for name, leaf in inputs.items()}
+            with torch.inference_mode():
+                answers += kind.answers(kind.outputs(predictor.encoder, predictor.head, inputs), "objects")
+        return answers

@@ -82,7 +82,7 @@ def moved(transform: Any, sample: Mapping[str, Batch]) -> dict[str, Batch]:
         sample: ``{"input": {"pixels", "size", "full"}, "target": ...}``, as ``image.whole`` has it, or without a
             target; of the target, ``boxes`` ``[M, 4]``, ``masks`` ``[M, H, W]`` and ``keypoints`` ``[M, K, 3]`` move,
             of which ``swap`` ``[M, K]`` says which takes the place of which in a mirror; all other leaves are of
-            objects, too, and go with them. Or it is ``labels`` and ``mask`` ``[H, W]``.
+            objects, too, and go with them. Or it is ``labels`` and ``mask`` ``[H, W]``, or ``[H, W, C]``.
     """
     tv = require("torchvision.tv_tensors", extra="image")
     whole, told = sample["input"], sample.get("target")
@@ -103,7 +103,7 @@ def moved(transform: Any, sample: Mapping[str, Batch]) -> dict[str, Batch]:
         given["keypoints"] = _unclamped(tv.KeyPoints, (height, width))(points)
     if "boxes" not in target and "labels" in target:  # 0 is of no class, and fills
         coded = (target["labels"] + 1) * target["mask"]
-        given["labels"] = tv.Mask(coded[None, :height, :width])
+        given["labels"] = tv.Mask(_first(coded)[:, :height, :width])
     found = transform(tv.Image(pixels), *given.values())
     found = found if isinstance(found, tuple) else (found,)
     canvas = whole["pixels"].clone()
@@ -112,11 +112,17 @@ def moved(transform: Any, sample: Mapping[str, Batch]) -> dict[str, Batch]:
     made: dict[str, Batch] = {**sample, "input": {**whole, "pixels": canvas}}
     if "labels" in placed:
         coded = torch.zeros_like(target["labels"])
-        coded[:height, :width] = placed["labels"][0]
+        moved_labels = placed["labels"]
+        coded[:height, :width] = moved_labels.permute(1, 2, 0) if coded.ndim == 3 else moved_labels[0]
         return {**made, "target": {**target, "labels": (coded - 1).clamp(min=0), "mask": coded > 0}}
     if "boxes" in placed:
         made["target"] = _of_objects(target, placed, pixels.shape[1:])
     return made
+
+
+def _first(coded: Tensor) -> Tensor:
+    """Return classes of pixels ``[H, W]``, or several labels ``[H, W, C]``, as planes, ``[1 or C, H, W]``."""
+    return coded.permute(2, 0, 1) if coded.ndim == 3 else coded[None]
 
 
 def _of_objects(target: Mapping[str, Tensor], placed: Mapping[str, Tensor], size: Sequence[int]) -> dict[str, Tensor]:

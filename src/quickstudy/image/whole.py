@@ -96,7 +96,7 @@ def shown(example: Batch) -> Tensor:
     Args:
         example: with ``pixels`` and ``size``; of the target ``objects``, with ``boxes`` ``[M, 4]``, ``labels`` and
             ``mask`` ``[M]``, and maybe ``masks`` ``[M, H, W]`` and ``keypoints`` ``[M, J, 3]``; or ``labels``
-            ``[H, W]``, the class of each pixel, -1 where there is none.
+            ``[H, W]``, the class of each pixel, -1 where there is none, or ``[H, W, C]``, several.
     """
     pixels = part_shown(example)
     pixels = pixels.expand(3, -1, -1)
@@ -104,6 +104,8 @@ def shown(example: Batch) -> Tensor:
     objects = example.get("objects")
     if "labels" in example:
         labels = example["labels"][:height, :width]
+        if labels.ndim == 3:  # of several the first
+            labels = torch.where(labels.any(-1), labels.argmax(-1) + 1, 0)
         return _tinted(pixels, labels - 1, labels > 0).contiguous()
     if objects is None:
         return pixels.contiguous()

@@ -173,8 +173,14 @@ class Kind(ABC):
     """By the name of a strategy its options, other than its own defaults, that suit such answers."""
     learned_by: ClassVar[str] = "quickstudy.predictor:Predictor"
     """What learns from a few examples, which stands above, and so is found by its name."""
+    task_of_parts: ClassVar[str] = ""
+    """Where a few examples teach classes of parts of inputs: the task whose data shows these, as commands call it."""
     shares: ClassVar[bool] = True
     """Whether a batch's gradient is the mean of its parts', weighed; else it depends on how processes share batches."""
+    exported_places: ClassVar[int] = 0
+    """How many numbers of an exported answer say where it is, before those that say what it is."""
+    whole_gradient: ClassVar[bool] = True
+    """Whether training follows all of the loss's gradient; else some is left out, as that by proposals' places."""
 
     # ---- what it must know
 
@@ -341,6 +347,14 @@ class Kind(ABC):
         """Among how many answers there is to choose; 0 where there is no such choice, or it is not known."""
         return 0
 
+    def to_learn(self, annotations: Annotations) -> Annotations:
+        """Return targets as training learns by them, which may tell less than it is judged by; here the same.
+
+        Args:
+            annotations: as ``fitting`` returned them.
+        """
+        return annotations
+
     def fitting(self, table: Table) -> Table:
         """Return the same examples with targets as the head counts them.
 
@@ -351,8 +365,23 @@ class Kind(ABC):
 
     # ---- the network
 
-    def first_head(self) -> nn.Module | None:
-        """Return the head where that needs no data to be made; else nothing."""
+    def knowing(self, encoder: Encoder) -> Kind:
+        """Return it with what its network tells of answers, as one does that was trained to give them; here itself.
+
+        Args:
+            encoder: what answers will stand on.
+
+        Raises:
+            ConfigError: the options do not go with the network.
+        """
+        return self
+
+    def first_head(self, encoder: Encoder) -> nn.Module | None:
+        """Return the head where that needs no data to be made; else nothing.
+
+        Args:
+            encoder: what it stands on.
+        """
         return None
 
     @abstractmethod
@@ -363,6 +392,14 @@ class Kind(ABC):
             encoder: what it stands on.
             example: an input as the network is fed with it, with a leading axis of 1.
         """
+
+    def ready(self, encoder: Encoder) -> tuple[Self, nn.Module] | None:
+        """Return what the answers are of a head that came with the encoder's trained weights, and this head; else None.
+
+        Args:
+            encoder: as it was made.
+        """
+        return None
 
     def head_of(self, weights: Mapping[str, Tensor], encoder: Encoder, like: Batch | None) -> nn.Module:
         """Make the head that weights are of, to put them into it.
@@ -593,6 +630,10 @@ class Kind(ABC):
         ranked = zip(self.ranked(outputs), inputs, strict=True)
         return [row for answer, (name, true) in ranked for row in self.written(answer, name, true)]
 
+    def to_export(self, encoder: Encoder, head: nn.Module, inputs: Batch) -> Tensor:
+        """Return the answers to inputs as an exported graph gives them, see ``exported``."""
+        return self.exported(self.outputs(encoder, head, inputs))
+
     def exported(self, outputs: Any) -> Tensor:
         """Return raw answers ``[N, C]`` as an exported graph gives them."""
         answers: Tensor = outputs
@@ -659,6 +700,8 @@ KINDS = Registry[type[Kind]](
             "embedding",
             "entities",
             "faces",
+            "generated_transcription",
+            "poses",
             "question_answering",
             "regression",
             "segmentation",

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from quickstudy.algorithms import Algorithm
 from quickstudy.batches import Batch
 from quickstudy.data.annotations import Annotations, annotated
-from quickstudy.errors import ConfigError, DataError, brief, check_choice, check_counts, check_shares
+from quickstudy.errors import ConfigError, DataError, brief, check_choice, check_counts, check_shares, require
 from quickstudy.functional.detections import (
     THRESHOLDS,
     average_precision,
@@ -39,6 +39,7 @@ from quickstudy.nets import Encoder
 from quickstudy.nets.batch_norm import statistics_kept
 from quickstudy.nets.detection_transformer import RtDetr
 from quickstudy.nets.detectors import BY_PICTURE, GROUPS, Detector, Found, check_classifier
+from quickstudy.nets.ready_detectors import READY, DetectorMaps
 from quickstudy.nets.regions import of_regions
 
 MAP = Score("map", share=True)
@@ -59,7 +60,8 @@ class Detection(FoundObjects):
         num_classes: C; None: as ``class_names`` or the data say.
         class_names: names of the ids 0, 1, ... or by id, where labels are numbers; labels that are names need none.
         ignore: a label, or several, whose objects are left out.
-        detector: ``"retinanet"``, ``"fcos"``, ``"faster_rcnn"`` or ``"rt_detr"``, which needs transformers.
+        detector: ``"retinanet"``, ``"fcos"``, ``"faster_rcnn"``, ``"rt_detr"``, which needs transformers, or
+            ``"rt_detr_v2"`` or ``"rf_detr"``, which have a backbone of their own.
         width: channels of the feature pyramid, or of the transformer.
         most: objects that are found in a picture at most.
         min_score: of objects that an answer has; figures go through all.
@@ -81,8 +83,9 @@ class Detection(FoundObjects):
     lacking: ClassVar[str] = "the data has no objects: give some, for instance by ObjectDetectionData.from_coco"
     placed: ClassVar[bool] = True
     of_backbone: ClassVar[Mapping[str, Any]] = {"features_only": True}
-    detectors: ClassVar[tuple[str, ...]] = ("retinanet", "fcos", "faster_rcnn", "rt_detr")
+    detectors: ClassVar[tuple[str, ...]] = ("retinanet", "fcos", "faster_rcnn", "rt_detr", "rt_detr_v2", "rf_detr")
     shown_by: ClassVar[str] = "prototypes"
+    task_of_parts: ClassVar[str] = "object_detection"
     usual_options: ClassVar[Mapping[str, Mapping[str, Any]]] = {"prototypes": {"k": 1}}
 
     detector: str = "retinanet"
@@ -95,8 +98,8 @@ class Detection(FoundObjects):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_choice("detector", self.detector, *self.detectors)
-        if self.width % GROUPS[self.detector]:
-            raise ConfigError(f"width={self.width}: {self.detector} takes a multiple of {GROUPS[self.detector]}")
+        if self.width % (group := GROUPS.get(self.detector, 1)):
+            raise ConfigError(f"width={self.width}: {self.detector} takes a multiple of {group}")
         check_classifier(self.detector, self.classifier)
         check_counts(width=self.width, most=self.most)
         check_shares(min_score=self.min_score)
@@ -105,6 +108,16 @@ class Detection(FoundObjects):
     def shares(self) -> bool:  # type: ignore[override]
         """Whether a batch's gradient is the mean of its pictures'; else it depends on how processes share batches."""
         return self.detector in BY_PICTURE
+
+    @property
+    def exported_places(self) -> int:  # type: ignore[override]
+        """Numbers of the box of an exported answer, see ``to_export``."""
+        return 4 if self.detector == "retinanet" else 0
+
+    @property
+    def whole_gradient(self) -> bool:  # type: ignore[override]
+        """Whether training follows all of the loss's gradient; where there are proposals, not that by their places."""
+        return not self.detector.endswith("rcnn")
 
     @classmethod
     def encode(cls, targets: Any, names: Sequence[str] | None = None) -> Annotations:
@@ -125,12 +138,38 @@ class Detection(FoundObjects):
     # ---- the network
 
     def head(self, encoder: Encoder, example: Batch) -> nn.Module:
-        """Make the detector for the maps that the encoder makes of an example."""
+        """Make the detector for the maps that the encoder makes of an example, or take the one that has these maps."""
+        if (own := self._own_maps(encoder)) is not None:
+            return RtDetr.of_ready(own, self.classes, self.most)
+        if self.detector in READY and self.detector != "rt_detr":
+            raise ConfigError(
+                f"detector='{self.detector}' has a backbone of its own: name it, such as "
+                "backbone='Roboflow/rf-detr-base', or the folder of one; over other backbones take detector='rt_detr'"
+            )
         with torch.no_grad(), encoder.evaluating():
             maps = encoder.maps(example)
         side = example["pixels"].shape[-1]
         strides = [round(side / one.shape[-1]) for one in maps]
         return self._detector([one.shape[1] for one in maps], strides)
+
+    def ready(self, encoder: Encoder) -> tuple[Self, nn.Module] | None:
+        """Return the detector that has the encoder's maps, if it is trained, and its classes; see ``Kind.ready``."""
+        own = self._own_maps(encoder)
+        if own is None or not own.ready:
+            return None
+        kind = replace(self, classes=own.names, ids=own.names, codes=tuple(range(len(own.names))))
+        return kind, RtDetr.of_ready(own, own.names, self.most)
+
+    def head_of(self, weights: Mapping[str, Tensor], encoder: Encoder, like: Batch | None) -> nn.Module:
+        """Make the head that weights are of; one that has the encoder's maps knows their form. See ``Kind.head_of``."""
+        if self._own_maps(encoder) is not None:
+            return self.head(encoder, {})
+        return super().head_of(weights, encoder, like)
+
+    def _own_maps(self, encoder: Encoder) -> DetectorMaps | None:
+        """Return the encoder's network where it is that of such a detector of transformers."""
+        maps = encoder.backbone
+        return maps if isinstance(maps, DetectorMaps) and maps.detector == self.detector else None
 
     def _detector(self, channels: Sequence[int], strides: Sequence[int]) -> Detector | RtDetr:
         if self.detector == "rt_detr":
@@ -189,6 +228,27 @@ class Detection(FoundObjects):
         found: list[Found] = head(maps, inputs["size"], inputs["pixels"])
         filled = {name: torch.stack([padded_to(own[name], self.most) for own in found]) for name in found[0]}
         return {**filled, "size": inputs["size"], "full": inputs["full"]}
+
+    def to_export(self, encoder: Encoder, head: nn.Module, inputs: Batch) -> Tensor:
+        """Return all that RetinaNet says, before it is chosen among: of each of A anchors the two corners of a box, in
+        shares of the canvas's sides and cut at the picture's, and a probability of each class, ``[N, A, 4 + C]``.
+
+        Raises:
+            ConfigError: it is another, which chooses among proposals, or has none such.
+        """
+        if not isinstance(head, Detector) or head.name != "retinanet":
+            return self.exported(None)
+        image_list = require("torchvision.models.detection.image_list", extra="image")
+        pixels, network = inputs["pixels"], head.network
+        height, width = pixels.shape[2:]
+        levels = list(head.pyramid_of(encoder.maps(inputs)).values())
+        told = network.head(levels)
+        (anchors,) = network.anchor_generator(image_list.ImageList(pixels[:1], [(height, width)]), levels)
+        moved = told["bbox_regression"]
+        boxes = network.box_coder.decode_single(moved.flatten(0, 1), anchors.repeat(moved.shape[0], 1)).view_as(moved)
+        limits = inputs["size"].flip(-1).repeat(1, 2)[:, None].to(boxes)
+        boxes = torch.minimum(boxes.clamp(min=0), limits) / boxes.new_tensor([width, height] * 2)
+        return torch.cat([boxes, told["cls_logits"].sigmoid()], -1)
 
     # ---- how well it does
 

@@ -23,7 +23,7 @@ from quickstudy.functional.characters import text_of
 from quickstudy.kinds.base import KINDS, Score
 from quickstudy.kinds.class_ids import in_form
 from quickstudy.kinds.losses import class_weights_of
-from quickstudy.kinds.parts import OfParts, Parts, Told
+from quickstudy.kinds.parts import OfParts, Parts, from_json
 from quickstudy.kinds.predictions import plain_answer
 from quickstudy.kinds.segmentation import Segmentation, of_elements
 from quickstudy.nets import Encoder
@@ -75,6 +75,9 @@ class Entities(OfParts, Segmentation):
     }
 
     shown_by: ClassVar[str] = "linear_probe"
+    task_of_parts: ClassVar[str] = "token_classification"
+    marks: ClassVar[str] = "entities"
+    sure: ClassVar[tuple[str, ...]] = ("entities", "probabilities", "logits")
     lacking: ClassVar[str] = "the data has no entities: give them, for instance by TokenClassificationData.from_conll"
 
     hidden: int = 0
@@ -95,6 +98,8 @@ class Entities(OfParts, Segmentation):
     @classmethod
     def encode(cls, targets: Any, names: Sequence[str] | None = None) -> Annotations:
         """Take entities, or tags of words, of each text; see ``spans_of`` and ``Kind.encode``."""
+        if isinstance(targets, (list, tuple)) and any(isinstance(one, bytes) for one in targets):
+            targets = [from_json(one, "entities, [[0, 6, 'person']]") for one in targets]
         tags = tuple(names or ()) if OUTSIDE in (names or ()) else ()  # others are those of columns
         return annotated(targets, partial(spans_of, names=tags), tags)
 
@@ -214,6 +219,8 @@ class Entities(OfParts, Segmentation):
 
     def outputs(self, encoder: Encoder, head: Any, inputs: Batch) -> dict[str, Tensor]:
         """Return ``{"logits": [N, P, C], "mask": [N, P]}``, and where words are in the characters of the texts."""
+        if torch.compiler.is_exporting():
+            raise ConfigError("a model that finds entities is not exported: save it, and serve it")
         told = {name: inputs[name] for name in ("offsets", "characters") if name in inputs}
         return {**super().outputs(encoder, head, inputs), **told}
 
@@ -295,11 +302,11 @@ class Entities(OfParts, Segmentation):
 
     def written(self, answer: Any, file: str, true: Any = None, top: int = 1, unknown: bool = True) -> list[Any]:
         """Return one row, of entities as JSON; see ``Kind.written``."""
-        return [self.row(file, plain_answer(_without_kind(answer)))]
+        return [self.row(file, plain_answer(answer))]
 
     def in_json(self, answer: Any) -> dict[str, Any]:
         """Return the entities; see ``Kind.in_json``."""
-        return {"entities": _without_kind(answer)}
+        return {"entities": answer}
 
 
 def in_iob2(tags: Sequence[str]) -> list[str]:
@@ -479,10 +486,6 @@ def _of_one_class(found: Mapping[str, Any]) -> dict[str, Tensor]:
     tags = found["tags"] if "tags" in found else tags_of(found, ())
     named = torch.tensor([tag != OUTSIDE for tag in tags])
     return {"labels": torch.zeros(len(tags), dtype=torch.int64), "mask": named & found["mask"].bool()}
-
-
-def _without_kind(answer: Any) -> Any:
-    return answer.answer if isinstance(answer, Told) else answer
 
 
 def _seen(table: Table | None) -> Iterable[str]:

@@ -6,25 +6,24 @@ Shapes: N pictures, K faces that are found at most.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar, Self
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from quickstudy.batches import Batch
-from quickstudy.errors import ConfigError, check_counts, check_shares
-from quickstudy.kinds.annotated import uncoded_targets
-from quickstudy.kinds.base import KINDS, Judged
-from quickstudy.kinds.detection import Detection, padded_to
-from quickstudy.kinds.losses import Loss
+from quickstudy.errors import check_counts
+from quickstudy.kinds.base import KINDS
+from quickstudy.kinds.detection import padded_to
+from quickstudy.kinds.ready import ReadyObjects
 from quickstudy.nets import Encoder
 from quickstudy.nets.mtcnn import POINTS, Cascade
 
 
 @KINDS.register("faces")
 @dataclass(frozen=True)
-class Faces(Detection):
+class Faces(ReadyObjects):
     """Faces, each with its box and five points, by MTCNN (https://arxiv.org/abs/1604.02878), which is not trained here.
 
     Targets are those of ``Detection``; all objects of the data are taken for faces. Average precision is that of boxes.
@@ -37,7 +36,12 @@ class Faces(Detection):
     """
 
     detectors: ClassVar[tuple[str, ...]] = ("mtcnn",)
-    of_backbone: ClassVar[Mapping[str, Any]] = {}
+    untrainable: ClassVar[str] = (
+        "FaceDetector is ready, and its three networks are not trained here, as each would learn from parts of "
+        "pictures that the one before leaves: test it, predict with it, or train an ObjectDetector, or a "
+        "KeypointDetector for points, on faces of your own"
+    )
+    source: ClassVar[str] = "FaceDetectionData.from_coco"
 
     detector: str = "mtcnn"
     min_score: float = 0.7
@@ -47,37 +51,15 @@ class Faces(Detection):
     min_face: int = 20
 
     def __post_init__(self) -> None:
-        super(Detection, self).__post_init__()
-        check_counts(most=self.most, min_face=self.min_face)
-        check_shares(min_score=self.min_score)
+        super().__post_init__()
+        check_counts(min_face=self.min_face)
 
     @classmethod
     def asked(cls) -> list[str]:
         """Return the names of the options; see ``Kind.asked``."""
         return ["ignore", "most", "min_score", "min_face"]
 
-    def meet(self, data: Any, stage: str) -> Self:
-        """Take all labels for those of faces; see ``Kind.meet``.
-
-        Raises:
-            ConfigError: it is to be trained.
-        """
-        if stage == "fit":
-            raise ConfigError(
-                "FaceDetector is ready, and its three networks are not trained here, as each would learn from parts of "
-                "pictures that the one before leaves: test it, predict with it, or train an ObjectDetector, or a "
-                "KeypointDetector for points, on faces of your own"
-            )
-        table = None if data is None else data.table({"validate": "val"}.get(stage, stage))
-        if table is None:
-            return self
-        if table.annotations is None:
-            raise ConfigError("the data has no faces: give some, for instance by FaceDetectionData.from_coco")
-        seen = self.labels_seen(uncoded_targets(table.annotations))
-        ids = tuple(sorted({*seen} - {*self.ignored}, key=str))
-        return replace(self, ids=ids, codes=(0,) * len(ids))
-
-    def first_head(self) -> nn.Module:
+    def first_head(self, encoder: Encoder) -> nn.Module:
         """Return the second network and the third."""
         return Cascade()
 
@@ -99,12 +81,6 @@ class Faces(Detection):
             found.append(head(encoder.backbone, picture, self.min_face, self.most))
         every = {name: torch.stack([padded_to(own[name], self.most) for own in found]) for name in found[0]}
         return {**every, "size": inputs["size"], "full": inputs["full"]}
-
-    def judge(self, encoder: Encoder, head: nn.Module, inputs: Batch, targets: Batch, loss: Loss) -> Judged:
-        """Answer a batch, and judge the answers; there is no loss. See ``Kind.judge``."""
-        outputs = self.outputs(encoder, head, inputs)
-        nothing = outputs["scores"].new_full((), torch.nan)
-        return Judged(nothing, len(inputs["size"]), outputs, targets, self.figures(outputs, targets))
 
     def _told(self, found: Mapping[str, Tensor], factor: Tensor, full: Sequence[int]) -> dict[str, Any]:
         told = super()._told(found, factor, full)

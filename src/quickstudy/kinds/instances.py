@@ -11,14 +11,17 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from quickstudy.batches import Batch
 from quickstudy.errors import ConfigError, check_above_zero, require
 from quickstudy.functional.detections import point_likeness
 from quickstudy.functional.masks import in_runs, mask_overlaps
 from quickstudy.kinds.annotated import uncoded_targets
-from quickstudy.kinds.base import KINDS
+from quickstudy.kinds.base import KINDS, Judged
 from quickstudy.kinds.detection import Detection
+from quickstudy.kinds.losses import Loss
+from quickstudy.nets import Encoder
 from quickstudy.nets.detectors import Detector
 
 
@@ -34,6 +37,13 @@ class InstanceSegmentation(Detection):
     detectors: ClassVar[tuple[str, ...]] = ("mask_rcnn",)
 
     detector: str = "mask_rcnn"
+
+    def judge(self, encoder: Encoder, head: nn.Module, inputs: Batch, targets: Batch, loss: Loss) -> Judged:
+        """Answer a batch, and judge the answers; see ``Kind.judge``. Masks end where canvases do, whatever fills them
+        up: of what lies on their edge torchvision's pooling sees whether they go on."""
+        height, width = inputs["pixels"].shape[2:]
+        cut = {**targets, "masks": targets["masks"][..., :height, :width]}
+        return super().judge(encoder, head, inputs, cut, loss)
 
     def _of_object(self, target: Mapping[str, Tensor]) -> dict[str, Tensor]:
         return {**super()._of_object(target), "masks": target["masks"]}

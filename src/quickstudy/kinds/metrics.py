@@ -92,7 +92,8 @@ class Mean(Figures):
 
 
 class Means(Figures):
-    """The means of several figures ``[n, K]`` of each unit, with standard errors times Student's t.
+    """The means of several figures ``[n, K]`` of each unit, with standard errors times Student's t; Wilson's interval
+    where each is right or wrong.
 
     Args:
         names: K of them.
@@ -109,14 +110,21 @@ class Means(Figures):
         if not len(values):
             return {}
         columns = zip(self._names, values.double().cpu().unbind(1), strict=True)
-        return {name: Estimate(*mean_interval(own), len(values)) for name, own in columns}
+        return {name: Estimate(*_of_each(own), len(values)) for name, own in columns}
+
+
+def _of_each(values: Tensor) -> tuple[float, float]:
+    """Return the mean of figures ``[n]`` and its interval, Wilson's where each is right or wrong."""
+    if bool(((values == 0) | (values == 1)).all()):
+        return proportion_interval(float(values.sum()), len(values))
+    return mean_interval(values)
 
 
 class Written(Figures):
     """How much of true texts stands in those that were written: means of figures of each, BLEU and chrF of all.
 
-    Figures are ``[n, K + 28]``: those that are means, and counts, see ``functional.ngrams``. Intervals are standard
-    errors times Student's t, of BLEU and chrF by leaving one text out in turn.
+    Figures are ``[n, K + 28]``: those that are means, and counts, see ``functional.ngrams``. Intervals are those of
+    ``Means``, of BLEU and chrF by leaving one text out in turn.
 
     Args:
         names: K of them.
@@ -135,7 +143,7 @@ class Written(Figures):
         of_each, words, letters = torch.split(values, [count, BLEU_COUNTS, CHRF_COUNTS], 1)
         found = dict(zip(self._names, of_each.unbind(1), strict=True))
         found |= {"bleu": shares_of_texts(bleu, words), "chrf": shares_of_texts(chrf, letters)}
-        return {name: Estimate(*mean_interval(own), len(values)) for name, own in found.items()}
+        return {name: Estimate(*_of_each(own), len(values)) for name, own in found.items()}
 
 
 class Errors(Figures):
@@ -267,14 +275,16 @@ class Overlaps(Figures):
 
     Args:
         classes: C names.
+        several: whether an element may be of several classes; there is F1 of all labels then in place of the accuracy.
     """
 
-    def __init__(self, classes: Sequence[str]) -> None:
+    def __init__(self, classes: Sequence[str], several: bool = False) -> None:
         super().__init__(per_example=True)
         self._classes = classes
+        self._several = several
 
     def estimates(self) -> dict[str, Estimate]:
-        """Return ``mean_iou``, ``element_accuracy`` and ``iou_NAME`` of each class that is there or was named."""
+        """Return ``mean_iou``, ``element_accuracy`` or ``f1_micro``, and ``iou_NAME`` of classes there or named."""
         values: Tensor = self.compute()
         count = len(values)
         if not count or not len(self._classes):
@@ -282,8 +292,10 @@ class Overlaps(Figures):
         both, named, true = values.double().cpu().chunk(3, 1)
         found = {
             "mean_iou": Estimate(*mean_interval(mean_overlaps(values)), count),
-            "element_accuracy": Estimate(*mean_interval(ratio_shares(both.sum(1), true.sum(1))), count),
         }
+        of_all = (2 * both, named + true) if self._several else (both, true)
+        shares = ratio_shares(*(part.sum(1) for part in of_all))
+        found["f1_micro" if self._several else "element_accuracy"] = Estimate(*mean_interval(shares), count)
         for place, name in enumerate(self._classes):
             union = (named + true - both)[:, place]
             if union.sum() > 0:

@@ -8,6 +8,7 @@ Shapes: B inputs, n of their parts, D features, W classes.
 
 from __future__ import annotations
 
+import json
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from pkgutil import resolve_name
@@ -21,6 +22,7 @@ from quickstudy.algorithms.base import exact
 from quickstudy.batches import Batch
 from quickstudy.data.annotations import Annotations
 from quickstudy.data.table import Table
+from quickstudy.errors import DataError, brief
 from quickstudy.kinds.base import Kind
 from quickstudy.nets import Encoder
 
@@ -36,11 +38,20 @@ class Parts(NamedTuple):
     """Where they are: what ``OfParts.assembled`` needs beside answers to them."""
 
 
-class Told(NamedTuple):
-    """An answer, and the kind that knows the classes as they were when it was given: a model may learn further ones."""
+def from_json(content: bytes, what: str) -> Any:
+    """Return what a request tells in JSON.
 
-    answer: Any
-    kind: Any
+    Args:
+        content: of a file.
+        what: it is to hold, with an example, for a message.
+
+    Raises:
+        DataError: it is none.
+    """
+    try:
+        return json.loads(content)
+    except ValueError as error:  # of other bytes, too
+        raise DataError(f"{brief(content)} is no JSON of {what}") from error
 
 
 class RowHead(nn.Module):
@@ -84,6 +95,8 @@ class OfParts(Kind):
     """An answer that can be learned from a few examples part by part: what a kind has for that beside the rest."""
 
     learned_by: ClassVar[str] = "quickstudy.part_predictor:PartPredictor"
+    sure: ClassVar[tuple[str, ...]] = ()
+    """The forms that tell how sure answers to parts are, and of which these are put together as they are."""
     marks: ClassVar[str] = "masks"
     """What targets are called in a request that shows a class."""
 

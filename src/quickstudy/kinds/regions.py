@@ -27,7 +27,7 @@ from quickstudy.kinds.base import KINDS
 from quickstudy.kinds.class_ids import in_form
 from quickstudy.kinds.coco import coco_of
 from quickstudy.kinds.detection import Detection, numbered, padded_to
-from quickstudy.kinds.parts import OfParts, Parts, Told
+from quickstudy.kinds.parts import OfParts, Parts, from_json
 from quickstudy.nets import Encoder
 from quickstudy.nets.regions import Regions
 
@@ -52,6 +52,8 @@ class RegionDetection(OfParts, Detection):
 
     detectors: ClassVar[tuple[str, ...]] = ("faster_rcnn", "mask_rcnn", "keypoint_rcnn")
 
+    marks: ClassVar[str] = "boxes"
+
     detector: str = "faster_rcnn"
     regions: int = 50
     rows_per_class: int = 500
@@ -62,7 +64,8 @@ class RegionDetection(OfParts, Detection):
 
     @classmethod
     def encode(cls, targets: Any, names: Sequence[str] | None = None) -> Annotations:
-        """Take objects, a dict for each picture; or boxes ``[M, 4]`` alone, where all are of one class."""
+        """Take objects, a dict for each picture; or, where all are of one class, boxes ``[M, 4]`` alone, or as JSON."""
+        targets = [from_json(one, "boxes, [[4, 5, 20, 25]]") if isinstance(one, bytes) else one for one in targets]
         told = [one if isinstance(one, Mapping) else {"boxes": one, "labels": ["object"] * len(one)} for one in targets]
         return numbered(annotated(told, resolve_name("quickstudy.image.objects:objects_on_canvas"), names))
 
@@ -188,18 +191,9 @@ class RegionDetection(OfParts, Detection):
         own = {name: leaf for name, leaf in outputs.items() if name != "proposed"}
         return Detection.answers(known, own, form)
 
-    def in_json(self, answer: Any) -> dict[str, Any]:
-        """Return the objects; see ``Kind.in_json``."""
-        return super().in_json(answer.answer if isinstance(answer, Told) else answer)
-
-    def written(self, answer: Any, file: str, true: Any = None, top: int = 1, unknown: bool = True) -> list[Any]:
-        """Return the rows of an answer; see ``Kind.written``."""
-        return super().written(answer.answer if isinstance(answer, Told) else answer, file, true, top, unknown)
-
     def coco(self, answers: Sequence[Any], names: Sequence[str]) -> dict[str, Any]:
         """Return the objects as COCO's JSON; see ``Kind.coco``."""
-        told = [one.answer if isinstance(one, Told) else one for one in answers]
-        return coco_of((*self.classes, "unknown"), names, [one.size for one in told], told)
+        return coco_of((*self.classes, "unknown"), names, [one.size for one in answers], answers)
 
     def exported(self, outputs: Any) -> Tensor:
         """Say that it is not exported; see ``Detection.exported``."""

@@ -87,11 +87,19 @@ class Segmentation(Annotated):
         met = super().meet(data, stage)
         train = None if data is None else data.table("train")
         if self.class_weights is not None and (not self.weights or (stage == "fit" and train is not None)):
-            counts = None if train is None else met._counted(train)
-            total = 0 if counts is None else sum(counts)
-            found = class_weights_of(self.class_weights, met.classes, counts, total, multi_label=False)
-            met = replace(met, weights=found)
+            met = replace(met, weights=met.weighed(train))
         return met
+
+    def weighed(self, train: Table | None) -> tuple[float, ...]:
+        """Return the weight of each class in the loss, as ``class_weights`` say.
+
+        Args:
+            train: training examples; None: there are none.
+        """
+        assert self.class_weights is not None
+        counts = None if train is None else self._counted(train)
+        total = 0 if counts is None else sum(counts)
+        return class_weights_of(self.class_weights, self.classes, counts, total, multi_label=False)
 
     def labels_seen(self, targets: Iterable[Any]) -> Iterator[int]:
         """Return the ids that elements have."""

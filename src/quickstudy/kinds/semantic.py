@@ -6,10 +6,11 @@ Shapes: N pictures, H W pixels of the canvas that all are on, h w of a picture o
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from pkgutil import resolve_name
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -22,15 +23,30 @@ from quickstudy.data.table import Table
 from quickstudy.errors import ConfigError, DataError, check_choice, check_counts, few
 from quickstudy.functional.intervals import mean_interval
 from quickstudy.functional.masks import in_runs
-from quickstudy.kinds.base import KINDS, Judged
-from quickstudy.kinds.class_ids import in_form
+from quickstudy.functional.tiles import tile_starts, tile_weights
+from quickstudy.kinds.base import KINDS, Judged, Score
+from quickstudy.kinds.class_ids import Coded, in_form
+from quickstudy.kinds.classification import F1, check_thresholds, thresholds_of
 from quickstudy.kinds.coco import coco_of
-from quickstudy.kinds.losses import Loss
-from quickstudy.kinds.parts import OfParts, Parts, RowHead, Told
+from quickstudy.kinds.element_labels import (
+    LabelTargets,
+    asked_of,
+    dice_of_labels,
+    label_figures,
+    label_mistakes,
+    lost_by_labels,
+)
+from quickstudy.kinds.losses import LabelThresholds, Loss, build_loss, check_class_weights, class_weights_of
+from quickstudy.kinds.parts import OfParts, Parts, RowHead
 from quickstudy.kinds.predictions import plain_answer
 from quickstudy.kinds.segmentation import Segmentation, of_elements, of_rectangle
 from quickstudy.nets import Encoder
 from quickstudy.nets.decoders import DECODERS, OF_BACKBONE, MapDecoder
+
+if TYPE_CHECKING:
+    from torchmetrics import Metric
+
+    from quickstudy.kinds.metrics import Figures
 
 _PAIRS = 6
 """Confusions of a picture that are drawn, the most frequent."""
@@ -38,6 +54,15 @@ _DIVIDED = 32
 """Sides of what a network is shown are multiples of it."""
 _UNKNOWN = "unknown"
 _MOST_OF = 0.5  # of a cell's pixels, which are of its class
+
+
+class OfPixels(NamedTuple):
+    """An answer: it tells the names of its classes, as a model may learn further ones before it is written."""
+
+    ids: Tensor
+    """``[h, w]``, those of the file's pixels, -1 where none is known; of several labels ``[h, w, C]``, 0 and 1."""
+    names: Mapping[int, str]
+    """Of the ids, in the order of the classes; of several labels of their places."""
 
 
 @KINDS.register("semantic_segmentation")
@@ -51,7 +76,14 @@ class SemanticSegmentation(OfParts, Segmentation):
     those that have most of it.
 
     A batch of targets is ``{"labels": [N, H, W], "mask": [N, H, W]}`` of codes, and where a pixel has one. The loss is
-    the mean over all pixels that have one, of all pictures.
+    the mean over all pixels that have one, of all pictures. In validation and test there is ``whole`` beside, the codes
+    of the pixels of the files, -1 where they have none: figures are of these, and else of those that are shown.
+
+    Inputs with a leaf ``tile`` ``[N, 2]``, side and overlap in pixels, are answered in square tiles one by one, so that
+    a picture of any size takes as much memory as one of them, beside its answer. Where tiles overlap logits are
+    averaged; of each tile those within a quarter of the overlap from an edge beyond which the picture goes on do not
+    count, and from there on they count more and more, in a straight line (``functional.tiles``). So a network that sees
+    no farther than that quarter answers as it does at once. A graph answers a canvas at once, whatever its size.
 
     Args:
         num_classes: C, with ids from 0; None: as ``class_names`` or the data say, or by the ids in the training data,
@@ -65,10 +97,16 @@ class SemanticSegmentation(OfParts, Segmentation):
             single pixels; it is that of each picture, and these count by their pixels.
         strides: of the feature maps that few-shot forms stand on, in pixels; cells are those of the finest.
         rows_per_class: how many cells few-shot forms keep of each class at most, evenly from all examples.
+        multi_label: whether a pixel may be of several classes, or of none: targets are ``[N, H, W, C]`` then, zeros and
+            ones, each class is asked about by itself (binary cross-entropy), and ``class_weights`` weigh its presence.
+        label_thresholds: with several, the probability above which one is named: ``"f1"``, those that give the largest
+            F1 of validation data; one for all, or by class.
+        thresholds: of the classes, C probabilities; empty: one half.
     """
 
     placed: ClassVar[bool] = True
     forms: ClassVar[tuple[str, ...]] = ("classes", "probabilities", "logits")
+    learned: ClassVar[tuple[str, ...]] = (*Segmentation.learned, "thresholds")
     schema: ClassVar[Mapping[str, Any]] = {
         "type": "object",
         "properties": {
@@ -78,6 +116,8 @@ class SemanticSegmentation(OfParts, Segmentation):
     }
 
     shown_by: ClassVar[str] = "linear_probe"
+    task_of_parts: ClassVar[str] = "semantic_segmentation"
+    sure: ClassVar[tuple[str, ...]] = ("probabilities", "logits")
     lacking: ClassVar[str] = "the data has no masks: give some, for instance by SemanticSegmentationData.from_folders"
     usual_options: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "linear_probe": {"class_weight": "balanced", "regularization": 10.0}  # as cells of one input are much alike
@@ -89,9 +129,17 @@ class SemanticSegmentation(OfParts, Segmentation):
     dice: float = 0.0
     strides: tuple[int, ...] = (8, 16)
     rows_per_class: int = 5000
+    multi_label: bool = False
+    label_thresholds: LabelThresholds = "f1"
+    thresholds: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        check_thresholds(self.label_thresholds, self.multi_label)
+        if self.multi_label and isinstance(self.class_names, Mapping):
+            raise ConfigError(
+                "class_names by number are of masks with one class of each pixel: with multi_label, list them"
+            )
         check_choice("decoder", self.decoder, *DECODERS)
         check_counts(width=self.width, rows_per_class=self.rows_per_class)
         object.__setattr__(self, "strides", tuple(self.strides))
@@ -115,10 +163,49 @@ class SemanticSegmentation(OfParts, Segmentation):
         """Take masks, or the files that hold them; see ``Kind.encode``."""
         return annotated(targets, resolve_name("quickstudy.image.masks:read_mask"), names)
 
+    def meet(self, data: Any, stage: str) -> Self:
+        """Take the classes, and the thresholds that were asked for; see ``Kind.meet``."""
+        met = super().meet(data, stage)
+        if self.multi_label and (stage == "fit" or not met.thresholds):
+            met = replace(met, thresholds=thresholds_of(met.label_thresholds, met.classes))
+        return met
+
+    def labels_seen(self, targets: Iterable[Any]) -> Iterator[int]:
+        """Return the ids that pixels have; of several labels their places."""
+        if not self.multi_label:
+            yield from super().labels_seen(targets)
+            return
+        for target in targets:
+            yield from range(target.shape[-1] if target.ndim == 3 else 1)
+            return
+
+    def targets_by(self, coded: Coded) -> Callable[[Any], Batch]:
+        """Return what makes targets of ids, or of several labels."""
+        return LabelTargets(self.classes, self.ignored) if self.multi_label else _OneClass(super().targets_by(coded))
+
+    def weighed(self, train: Table | None) -> tuple[float, ...]:
+        """Return the weight of each class, with several labels that of its presence beside its absence."""
+        if not self.multi_label:
+            return super().weighed(train)
+        counts, pixels = None, 0
+        if train is not None and self.class_weights == "balanced":
+            annotations = self.to_learn(self.fitting(train).annotations)  # type: ignore[arg-type]
+            found = torch.zeros(self.choices, dtype=torch.int64)
+            for row in range(len(annotations)):
+                labels = annotations.target(row)["labels"]
+                found, pixels = found + labels.flatten(0, -2).sum(0), pixels + labels[..., 0].numel()
+            counts = found.tolist()
+        assert self.class_weights is not None
+        return class_weights_of(self.class_weights, self.classes, counts, pixels, multi_label=True)
+
     # ---- the network
 
     def head(self, encoder: Encoder, example: Batch) -> nn.Module:
         """Make the decoder for the maps that the encoder makes of an example."""
+        if "tile" in example and bool(example["tile"].any()):  # as large as all that it is shown
+            side = int(example["tile"][0, 0])
+            cut = example["size"].clamp(max=side)
+            example = {"pixels": example["pixels"][..., :side, :side], "size": cut, "full": cut}
         padded = _padded(example)
         with torch.no_grad(), encoder.evaluating():
             maps = encoder.maps(padded)
@@ -135,20 +222,113 @@ class SemanticSegmentation(OfParts, Segmentation):
         """Return ``{"logits": [N, H, W, C], "mask": [N, H, W]}`` and the sizes: the mask says where a picture is."""
         if isinstance(head, RowHead):
             return self.answered(encoder, head, inputs)  # type: ignore[no-any-return]
+        inputs, side, overlap = _tiled(inputs)
+        if side:
+            return self._in_tiles(encoder, head, inputs, side, overlap)
         padded = _padded(inputs)
         height, width = inputs["pixels"].shape[2:]
         logits = head(encoder.maps(padded), padded["pixels"])[:, :, :height, :width].permute(0, 2, 3, 1)
-        size = inputs["size"]
-        rows = torch.arange(height, device=size.device) < size[:, :1]
-        columns = torch.arange(width, device=size.device) < size[:, 1:]
-        return {"logits": logits, "mask": rows[:, :, None] & columns[:, None], "size": size, "full": inputs["full"]}
+        return {"logits": logits, "mask": _there(inputs), "size": inputs["size"], "full": inputs["full"]}
+
+    def _in_tiles(self, encoder: Encoder, head: nn.Module, inputs: Batch, side: int, overlap: int) -> dict[str, Tensor]:
+        """Return what ``outputs`` does, of each picture by its own tiles, one by one."""
+        logits = _blended(lambda part: self.outputs(encoder, head, part)["logits"][0], inputs, side, overlap)
+        return {"logits": logits, "mask": _there(inputs), "size": inputs["size"], "full": inputs["full"]}
 
     def judge(self, encoder: Encoder, head: nn.Module, inputs: Batch, targets: Batch, loss: Loss) -> Judged:
         """Answer a batch, and judge the answers to the pixels that have a class; see ``Kind.judge``."""
+        if self.multi_label:
+            outputs = self.outputs(encoder, head, inputs)
+            lost, weight = lost_by_labels(outputs, targets, self.weights, loss)
+            if self.dice:
+                lost = lost + self.dice * dice_of_labels(outputs, targets)
+            return Judged(lost, weight, outputs, targets, self.figures(outputs, targets))
         judged = super().judge(encoder, head, inputs, targets, loss)
         if not self.dice:
             return judged
         return judged._replace(loss=judged.loss + self.dice * _dice(judged.outputs, targets, self.choices))
+
+    def loss(self, asked: str | Loss | None, otherwise: Loss | None = None) -> Loss:
+        """Return the loss of logits and codes, or of logits and zeros and ones; see ``Kind.loss``."""
+        if not self.multi_label:
+            return super().loss(asked, otherwise)
+        check_class_weights(self.class_weights, asked, multi_label=True)
+        return build_loss(asked, multi_label=True)
+
+    def measure(self, per_example: bool, choices: int = 0) -> Figures:
+        """Return the intersection over union of all and of each class; see ``Kind.measure``."""
+        from quickstudy.kinds.metrics import Overlaps  # torchmetrics takes long to import, and answering needs none
+
+        return Overlaps(self.classes, several=self.multi_label)
+
+    def for_metrics(self, outputs: Any, targets: Any, choices: int = 0) -> tuple[Any, Any]:
+        """Return of several labels logits ``[n, C]`` of all pixels, and zeros and ones, for thresholds."""
+        if not self.multi_label:
+            return super().for_metrics(outputs, targets, choices)
+        labels, asked = asked_of(outputs, targets)
+        logits = self.margins(outputs["logits"].detach()).masked_fill(~asked, -math.inf)  # which no threshold names
+        return logits.flatten(0, -2), (labels * asked).flatten(0, -2)
+
+    def tuner(self) -> Metric | None:
+        """Return what finds the thresholds of several labels; see ``Kind.tuner``."""
+        from quickstudy.kinds.metrics import Cuts  # torchmetrics takes long to import, and answering needs none
+
+        return Cuts(self.choices) if self.multi_label and self.label_thresholds == "f1" and self.choices else None
+
+    def tuned(self, found: Tensor) -> Self:
+        """Return it with the thresholds of these logits ``[C]``; see ``Kind.tuned``."""
+        return replace(self, thresholds=tuple(round(float(chance), 6) for chance in found.double().sigmoid()))
+
+    def untuned(self) -> Self:
+        """Return it with thresholds of one half, where validation data chooses others; see ``Kind.untuned``."""
+        return replace(self, thresholds=()) if self.thresholds and self.label_thresholds == "f1" else self
+
+    @property
+    def kept_by(self) -> Score:
+        """The mean intersection over union; of several labels F1 at their thresholds, see ``Kind.kept_by``."""
+        return F1 if self.multi_label else self.score
+
+    def choosing(self, found: Mapping[str, Any], tuner: Any) -> dict[str, Any]:
+        """Return F1 of several labels; see ``Kind.choosing``."""
+        if not self.multi_label:
+            return {}
+        return {F1.name: found.get("f1_micro", 0.0) if tuner is None else tuner.f1}
+
+    def margins(self, logits: Tensor) -> Tensor:
+        """Return logits ``[..., C]`` by how much they are above the thresholds, so that a label is named above 0."""
+        if not self.thresholds:
+            return logits
+        logits = logits if logits.dtype == torch.float64 else logits.float()
+        return logits - torch.tensor(self.thresholds, dtype=torch.float64).logit().to(logits)
+
+    def fitting(self, table: Table) -> Table:
+        """Return the same examples with codes of these classes, of files' pixels, too; see ``Kind.fitting``."""
+        fitted = super().fitting(table)
+        if fitted.annotations is None or fitted is table:
+            return fitted
+        told = self.to_learn(fitted.annotations)
+        return replace(fitted, annotations=replace(told, read=_InFull(told.read), code=_OfFull(told.code)))
+
+    def to_learn(self, annotations: Annotations) -> Annotations:
+        """Return targets of the pixels that are shown; see ``Kind.to_learn``."""
+        read, code = annotations.read, annotations.code
+        read = read.read if isinstance(read, _InFull) else read
+        return replace(annotations, read=read, code=code.code if isinstance(code, _OfFull) else code)
+
+    def figures(self, outputs: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> Tensor:
+        """Return numbers of pixels of each picture ``[N, 3C]``, of its file where targets tell of that."""
+        if "whole" not in targets and self.multi_label:
+            return label_figures(self.margins(outputs["logits"].detach()), outputs, targets)
+        if "whole" not in targets:
+            return super().figures(outputs, targets)
+        found = []
+        for row, full in enumerate(outputs["full"].tolist()):
+            own = of_rectangle(outputs["logits"][row].detach(), outputs["mask"][row].bool())
+            codes = targets["whole"][row][: full[0], : full[1]].long()[None]
+            there = torch.ones(1, *full, dtype=torch.bool, device=codes.device)
+            told = {"logits": _resized(own, full)[None], "mask": there}
+            found.append(self.figures(told, {"labels": codes.clamp(min=0), "mask": codes >= 0}))
+        return torch.cat(found) if found else outputs["logits"].new_zeros(0, 3 * self.choices)
 
     # ---- learned from a few masks, cell by cell
 
@@ -168,6 +348,7 @@ class SemanticSegmentation(OfParts, Segmentation):
 
     def taught(self, encoder: Encoder, inputs: Batch, targets: Mapping[str, Tensor]) -> tuple[Parts, Tensor]:
         """Return the cells that have a class; see ``OfParts.taught``."""
+        self._check_parts()
         parts = self.parts(encoder, inputs)
         stride, sizes = parts.places
         codes = torch.cat(
@@ -201,13 +382,23 @@ class SemanticSegmentation(OfParts, Segmentation):
 
     def of_table(self, table: Table, names: Any = None) -> tuple[Self, Annotations]:
         """Return it with the classes of a support set, and masks of their codes; see ``OfParts.of_table``."""
+        self._check_parts()
         asked = replace(self, classes=(), ids=(), codes=(), weights=())
         if names is not None:
             asked = replace(asked, num_classes=None, class_names=in_form(names, numbers=True))
         named = asked.named_by(table)
         coded = named.fitting(table).annotations
         assert coded is not None
-        return named, coded
+        return named, self.to_learn(coded)
+
+    def _check_parts(self) -> None:
+        """Check that a cell is of one class.
+
+        Raises:
+            ConfigError: it may be of several.
+        """
+        if self.multi_label:
+            raise ConfigError("cells of feature maps are learned as of one class each: train multi_label=True by fit")
 
     def of_one_class(self, annotations: Annotations) -> Annotations:
         """Return masks of pixels that are of a class; see ``OfParts.of_one_class``."""
@@ -220,6 +411,13 @@ class SemanticSegmentation(OfParts, Segmentation):
 
     def _cells(self, encoder: Encoder, inputs: Batch) -> tuple[Tensor, int]:
         """Return the features of the cells of canvases, ``[N, D, h, w]``, and their stride."""
+        inputs, side, overlap = _tiled(inputs)
+        if side:
+            finest = min(self.strides)
+            cells = _blended(
+                lambda part: self._cells(encoder, part)[0][0].permute(1, 2, 0), inputs, side, overlap, finest
+            )
+            return cells.permute(0, 3, 1, 2), finest
         padded = _padded(inputs)
         maps = encoder.maps(padded)
         by_stride = {round(padded["pixels"].shape[-1] / one.shape[-1]): one for one in maps}
@@ -238,6 +436,10 @@ class SemanticSegmentation(OfParts, Segmentation):
         """Return which pixels of a canvas were taken for what, the most first; see ``Kind.mistakes``."""
         if "logits" not in outputs:
             return None
+        if self.multi_label:
+            own = {"logits": outputs["logits"][[row]], "mask": outputs["mask"][[row]]}
+            found, which = (leaf[0] for leaf in asked_of(own, _row(targets, row)))
+            return label_mistakes(self.margins(own["logits"][0]), found, which, self.classes, _PAIRS)
         labels, asked = (leaf[0].cpu().numpy() for leaf in of_elements(outputs["mask"][[row]], _row(targets, row)))
         answers = outputs["logits"][row].argmax(-1).cpu().numpy()
         wrong = asked & (answers != labels)
@@ -278,8 +480,9 @@ class SemanticSegmentation(OfParts, Segmentation):
 
         Args:
             outputs: of the network.
-            form: ``"classes"``: N tensors ``[h, w]`` of ids, as the targets have them, -1 where none is known;
-                ``"probabilities"`` or ``"logits"``: N tensors ``[h, w, C]``.
+            form: ``"classes"``: N tensors ``[h, w]`` of ids, as the targets have them, -1 where none is known, or of
+                several labels ``[h, w, C]`` of zeros and ones; ``"probabilities"`` or ``"logits"``: N tensors
+                ``[h, w, C]``.
 
         Raises:
             DataError: an answer is not a number.
@@ -290,8 +493,10 @@ class SemanticSegmentation(OfParts, Segmentation):
         if form == "logits":
             return whole
         if form == "probabilities":
-            return [one.softmax(-1) for one in whole]
-        firsts = torch.tensor([self.ids[self.codes.index(code)] for code in range(self.choices)] or [0])
+            return [one.sigmoid() if self.multi_label else one.softmax(-1) for one in whole]
+        if self.multi_label:
+            return [(self.margins(one) > 0).to(torch.uint8) for one in whole]
+        firsts = torch.tensor(self._first_ids or [0])
         found = [firsts.to(one.device)[one.argmax(-1)] for one in whole]
         if "unknown" not in outputs:
             return found
@@ -302,27 +507,31 @@ class SemanticSegmentation(OfParts, Segmentation):
             for ids, own, size in zip(found, unknown, full, strict=True)
         ]
 
+    @property
+    def _first_ids(self) -> list[int]:
+        """Of each class the id that answers have."""
+        return [self.ids[self.codes.index(code)] for code in range(self.choices)]
+
     def written(self, answer: Any, file: str, true: Any = None, top: int = 1, unknown: bool = True) -> list[Any]:
         """Return one row, of masks in run lengths; see ``Kind.written``."""
         return [self.row(file, plain_answer(self.in_json(answer)))]
 
+    def ranked(self, outputs: Any, count: int = 5) -> list[Any]:
+        """Return the ids of all pixels of each picture, with the names of the classes; see ``Kind.ranked``."""
+        names = {-1: _UNKNOWN, **dict(zip(self._first_ids, self.classes, strict=True))}
+        names = dict(enumerate(self.classes)) if self.multi_label else names
+        return [OfPixels(ids, names) for ids in self.answers(outputs, "classes")]
+
     def in_json(self, answer: Any) -> dict[str, Any]:
         """Return the size, and of each class that is there a mask in run lengths, as COCO has them; see ``in_runs``."""
-        if isinstance(answer, Told):
-            told: dict[str, Any] = answer.kind.in_json(answer.answer)
-            return told
-        by_id = {-1: -1, **dict(zip(self.ids, self.codes, strict=True))}
-        codes = np.vectorize(by_id.__getitem__, otypes=[np.int64])(answer.cpu().numpy()) if answer.numel() else answer
-        there = np.unique(np.asarray(codes)).tolist()
+        ids = answer.ids.cpu().numpy()
+        planes = {name: ids[..., one] > 0 if ids.ndim == 3 else ids == one for one, name in answer.names.items()}
         masks = [
-            {
-                "label": self.classes[code] if code >= 0 else _UNKNOWN,
-                "share": float((codes == code).mean()),
-                "counts": in_runs(codes == code),
-            }
-            for code in there
+            {"label": name, "share": float(own.mean()), "counts": in_runs(own)}
+            for name, own in planes.items()
+            if own.any()
         ]
-        return {"size": list(answer.shape), "masks": masks}
+        return {"size": list(ids.shape[:2]), "masks": masks}
 
     def coco(self, answers: Sequence[Any], names: Sequence[str]) -> dict[str, Any]:
         """Return of each picture a mask of each class that is there, as COCO's JSON; see ``Kind.coco``."""
@@ -332,6 +541,103 @@ class SemanticSegmentation(OfParts, Segmentation):
             for each in told
         ]
         return coco_of(self.classes, names, [each["size"] for each in told], objects)
+
+
+@dataclass(frozen=True)
+class _OneClass:
+    """Makes targets of ids ``[h, w]``, and says so where there are several labels."""
+
+    code: Callable[[Any], Batch]
+
+    def __call__(self, ids: Tensor) -> Batch:
+        if ids.ndim == 3:
+            raise DataError(
+                f"a mask has {ids.shape[-1]} labels of each pixel: set multi_label=True of the model, or give one "
+                "class of each"
+            )
+        return self.code(ids)
+
+
+@dataclass(frozen=True)
+class _InFull:
+    """Reads a mask twice, for the pixels that are shown and for those of the file."""
+
+    read: Any
+
+    def __call__(self, item: Any, example: Batch | None = None) -> dict[str, Any]:
+        full = None if example is None else {"size": example["full"], "full": example["full"]}
+        return {"shown": self.read(item, example), "whole": self.read(item, full)}
+
+
+@dataclass(frozen=True)
+class _OfFull:
+    """Makes targets of both."""
+
+    code: Any
+
+    def __call__(self, found: Mapping[str, Any]) -> dict[str, Tensor]:
+        told = self.code(found["whole"])
+        whole = torch.where(told["mask"], told["labels"], -1).to(torch.int16)
+        return {**self.code(found["shown"]), "whole": whole}
+
+
+def _tiled(inputs: Batch) -> tuple[Batch, int, int]:
+    """Return inputs without what says how they are tiled, and side and overlap of tiles; 0 where one shows all."""
+    if "tile" not in inputs:
+        return inputs, 0, 0
+    plain = {name: leaf for name, leaf in inputs.items() if name != "tile"}
+    if torch.compiler.is_compiling():  # a graph answers a canvas at once
+        return plain, 0, 0
+    side, overlap = inputs["tile"][0].tolist()
+    return (plain, side, overlap) if max(inputs["pixels"].shape[2:]) > side else (plain, 0, 0)
+
+
+def _blended(answer: Callable[[Batch], Tensor], inputs: Batch, side: int, overlap: int, stride: int = 1) -> Tensor:
+    """Return answers to pictures ``[N, H / stride, W / stride, X]``, put together of those to tiles.
+
+    Args:
+        answer: returns ``[h / stride, w / stride, X]`` of one tile, a batch of one, or of the part of it on a picture.
+        inputs: pictures, each of which is divided by itself.
+        side: of a tile.
+        overlap: of neighbours.
+        stride: pixels of what has an answer.
+    """
+    whole: Tensor | None = None
+    for row, size in enumerate(inputs["size"].tolist()):
+        high, wide = (max(side, -(-length // _DIVIDED) * _DIVIDED) for length in size)
+        pixels = inputs["pixels"][row, :, :high, :wide]
+        pixels = F.pad(pixels, (0, wide - pixels.shape[2], 0, high - pixels.shape[1]))
+        sums, counted = None, pixels.new_zeros(high // stride, wide // stride, dtype=torch.float32)
+        for top, left in product(*(tile_starts(length, side, overlap) for length in (high, wide))):
+            shown = (inputs["size"][row] - inputs["size"].new_tensor([top, left])).clamp(0, side)[None]
+            part = {"pixels": pixels[:, top : top + side, left : left + side][None], "size": shown, "full": shown}
+            answers = answer(part)
+            down, across = (
+                tile_weights(side, overlap, start == 0, start + side >= length)[stride // 2 :: stride].to(answers)
+                for start, length in ((top, high), (left, wide))
+            )
+            weights = down[:, None] * across
+            place = tuple(slice(start // stride, (start + side) // stride) for start in (top, left))
+            sums = answers.new_zeros(*counted.shape, answers.shape[-1]) if sums is None else sums
+            sums[place] += answers * weights[..., None]
+            counted[place] += weights
+        assert sums is not None
+        if whole is None:
+            sides = (-(-length // stride) for length in inputs["pixels"].shape[2:])
+            whole = sums.new_zeros(len(inputs["size"]), *sides, sums.shape[-1])
+        own = tuple(slice(0, -(-length // stride)) for length in size)
+        whole[row][own] = sums[own] / counted[own][..., None].to(sums)
+    assert whole is not None
+    return whole
+
+
+def _there(inputs: Batch) -> Tensor:
+    """Return where on canvases pictures are, ``[N, H, W]``."""
+    size, (height, width) = inputs["size"], inputs["pixels"].shape[2:]
+    rows = torch.arange(height, device=size.device) < size[:, :1]
+    columns = torch.arange(width, device=size.device) < size[:, 1:]
+    there: Tensor = rows[:, :, None] & columns[:, None]
+    return there
 
 
 def _row(targets: Mapping[str, Tensor], row: int) -> dict[str, Tensor]:

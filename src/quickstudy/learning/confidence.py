@@ -18,10 +18,10 @@ from torch import Tensor
 
 from quickstudy.algorithms import EmbeddingAlgorithm
 from quickstudy.data.targets import Label
-from quickstudy.errors import DataError, brief, one_line
+from quickstudy.errors import DataError, brief, few, one_line
 from quickstudy.functional.calibration import best_temperature, expected_calibration_error
 from quickstudy.functional.distances import squared_euclidean
-from quickstudy.functional.intervals import proportion_interval, student_quantile
+from quickstudy.functional.intervals import mean_interval, proportion_interval, student_quantile
 from quickstudy.kinds.base import ACCURACY
 from quickstudy.nets import Encoder
 
@@ -37,6 +37,9 @@ _STEPS = 8  # units in the last place; over batches of 1 and 16, MobileNetV3 dif
 _TENSOR_FLOAT = 2**-10
 _WEAKEST = 5  # classes that are named
 _RELIABLE = 0.5  # of strangers, below which "unknown" misses most
+_ROUNDS = 10  # in which inputs are left out whole, each of which learns anew
+_ROWS_IN_ALL = 100_000  # that are learned anew for that; of large supports an even part
+_NO_OTHER = "nothing: no two inputs show the same class"
 _AT_ONCE = 10_000_000  # numbers in the support sets that are learned side by side
 
 
@@ -333,6 +336,125 @@ def accuracy_of(held: HeldOut, names: Sequence[Label]) -> HeldOutAccuracy:
 
     by_class = {name: share(*each) for name, *each in zip(names, rights_W, counts_W, strict=True)}
     return HeldOutAccuracy(*share(sum(rights_W), sum(counts_W)), by_class, held.source)
+
+
+class HeldOutParts(NamedTuple):
+    """Answers to parts of inputs that were left out whole."""
+
+    logits: Tensor
+    """``[N, W]``, minus infinity of classes that no other input shows."""
+    targets: Tensor
+    """``[N]``, their classes."""
+    owners: Tensor
+    """``[N]``, the number of the input of each."""
+
+    @property
+    def temperature(self) -> float:
+        """What logits are divided by before they become probabilities, with the doubt that few inputs leave.
+
+        Parts of one input are much alike: of n inputs with W classes each at least one in n W + 2 answers is taken for
+        wrong, whether or not one was.
+        """
+        if not len(self.targets):
+            return 1.0
+        pairs = len(torch.unique(self.owners * self.logits.shape[1] + self.targets))
+        wrong = float((self.logits.argmax(1) != self.targets).double().mean())
+        shown = self.logits.isfinite()  # of a class that no other input shows it is taken for as unlikely as any other
+        least = self.logits.masked_fill(~shown, torch.inf).amin(1, keepdim=True)
+        logits = torch.where(shown, self.logits, least)
+        return best_temperature(logits, self.targets, max(1 / (pairs + 2) - wrong, 0.0))
+
+
+@torch.inference_mode()
+def parts_left_out(
+    algorithm: EmbeddingAlgorithm, support: Sequence[Tensor], owners: Sequence[Sequence[int]]
+) -> HeldOutParts:
+    """Answer parts of inputs as if their inputs had been left out whole.
+
+    An input is left out with at most a tenth of the others; of a class that no other input shows it is not asked.
+
+    Args:
+        algorithm: in evaluation mode, whose logits of a part do not depend on others.
+        support: by class, rows of its parts ``[n, D]``.
+        owners: by class, the inputs that they are of.
+    """
+    most = max(_ROWS_IN_ALL // (_ROUNDS * len(support)), 1)
+    places = [slice(None, None, -(-len(rows) // most)) for rows in support]  # as many of each input, which lie together
+    support = [rows[own] for rows, own in zip(support, places, strict=True)]
+    owners = [numbers[own] for numbers, own in zip(owners, places, strict=True)]
+    rows_SD = torch.cat(list(support))
+    codes_S = torch.arange(len(support)).repeat_interleave(torch.tensor([len(rows) for rows in support]))
+    _, owners_S = torch.unique(torch.tensor([one for own in owners for one in own]), return_inverse=True)
+    count = int(owners_S.max()) + 1
+    shown_NW = torch.zeros(count, len(support), dtype=torch.bool)
+    shown_NW[owners_S, codes_S] = True
+    # Those that show a class which few show are in different rounds.
+    rarity_N = torch.where(shown_NW, shown_NW.sum(0), count + 1).amin(1)
+    rounds_N = torch.empty(count, dtype=torch.long)
+    rounds_N[rarity_N.argsort(stable=True)] = torch.arange(count) % min(count, _ROUNDS)
+    algorithm = algorithm.settled(rows_SD, codes_S.to(rows_SD.device), len(support))
+    answers = [HeldOutParts(rows_SD.new_empty(0, len(support)).cpu(), codes_S[:0], owners_S[:0])]
+    for number in range(min(count, _ROUNDS)):
+        out_S = rounds_N[owners_S] == number
+        known, taught_s = torch.unique(codes_S[~out_S], return_inverse=True)
+        asked = (out_S & torch.isin(codes_S, known)).nonzero().flatten()
+        if len(known) < 2 or not len(asked):
+            continue
+        device = rows_SD.device
+        taught_sD, asked_QD = rows_SD[~out_S.to(device)], rows_SD[asked.to(device)]
+        with torch.autocast(device.type, enabled=False):
+            (logits_QW,) = algorithm.classify(taught_sD[None], taught_s.to(device)[None], asked_QD[None], len(known))
+        of_all = logits_QW.new_full((len(asked), len(support)), -torch.inf).cpu()
+        of_all[:, known] = logits_QW.cpu()
+        answers.append(HeldOutParts(of_all, codes_S[asked], owners_S[asked]))
+    return HeldOutParts(*(torch.cat(each) for each in zip(*answers, strict=True)))
+
+
+def accuracy_of_parts(held: HeldOutParts, names: Sequence[Label]) -> HeldOutAccuracy:
+    """Return how many parts of inputs were given their own class.
+
+    Of each input it is the mean over its classes of the share that is right, and of all inputs the mean of these, with
+    Student's interval over them: parts of one input are much alike, and tell no more than one.
+
+    Args:
+        held: the answers.
+        names: of the W classes.
+    """
+    right_N = (held.logits.argmax(1) == held.targets).double() if len(held.targets) else held.targets.double()
+    pairs, pairs_N = torch.unique(held.owners * len(names) + held.targets, return_inverse=True)
+    count = int(held.owners.max()) + 1 if len(held.owners) else 0
+    shares_NW = torch.full((count, len(names)), torch.nan, dtype=torch.float64)
+    rates = torch.zeros(len(pairs), dtype=torch.float64).index_add(0, pairs_N, right_N) / torch.bincount(pairs_N)
+    shares_NW.view(-1)[pairs] = rates
+    told_N = ~shares_NW.isnan().all(1)
+
+    def share(values: Tensor) -> Share:
+        own = values[~values.isnan()]
+        return Share(*(mean_interval(own, len(own)) if len(own) else (math.nan, math.nan)), len(own))
+
+    by_class = {name: share(shares_NW[:, code]) for code, name in enumerate(names)}
+    source = f"{_IN_TURN}, inputs left out whole" if told_N.any() else _NO_OTHER
+    return HeldOutAccuracy(*share(shares_NW[told_N].nanmean(1)), by_class, source)
+
+
+def parts_in_words(found: HeldOutAccuracy, noun: str) -> list[str]:
+    """Return what ``accuracy_of_parts`` found as ``accuracy_in_words`` tells of whole inputs.
+
+    Args:
+        found: it.
+        noun: what the inputs are.
+    """
+    if math.isnan(found.accuracy):
+        return [f"Held-out accuracy: not told, as it takes two {noun} that show the same classes, of two or more"]
+    told = ACCURACY.estimate(found.accuracy, found.ci95, "{:.0%}".format)
+    weak = sorted((share.accuracy, str(name)) for name, share in found.by_class.items() if share.examples)[:_WEAKEST]
+    alone = [one_line(name) for name, share in found.by_class.items() if not share.examples]
+    return [
+        f"Held-out accuracy of parts, each class alike: {told} (95% interval; {found.examples} {noun}, each answered "
+        f"by what others teach; for {noun} that come as these did)",
+        f"Weakest classes: {', '.join(f'{one_line(name)} {share:.0%}' for share, name in weak)}",
+        *[f"Of {few(alone)} it says nothing, as no two {noun} show it"] * bool(alone),
+    ]
 
 
 def threshold_of(held: HeldOut, reject_rate: float | None = None, false_accept: float | None = None) -> float:

@@ -28,10 +28,13 @@ from quickstudy.learning.confidence import (
     Confidence,
     HeldOut,
     HeldOutAccuracy,
+    HeldOutParts,
     accuracy_of,
+    accuracy_of_parts,
     confidence_of,
     left_out,
     lowered,
+    parts_left_out,
     rounding_of,
     threshold_of,
 )
@@ -261,8 +264,18 @@ class Knowledge:
         return confidence_of(self.held_out(), self.unknown_below())
 
     @cached_property
+    def parts_held_out(self) -> HeldOutParts | None:
+        """Answers to the parts of inputs that are left out whole; None where none are learned, or can be left out."""
+        kept, algorithm = self.support.values(), self.algorithm
+        if not (kept and self.kind.task_of_parts and isinstance(algorithm, EmbeddingAlgorithm)) or self.transductive:
+            return None
+        return parts_left_out(algorithm, [each.values for each in kept], [each.sources for each in kept])
+
+    @cached_property
     def accuracy(self) -> HeldOutAccuracy:
-        """What accuracy to expect, by the answers that ``confidence`` rests on."""
+        """What accuracy to expect, by the answers that ``confidence`` rests on; where parts are learned, of these."""
+        if self.parts_held_out is not None:
+            return accuracy_of_parts(self.parts_held_out, list(self.support))
         return accuracy_of(self.held_out(), list(self.support))
 
 

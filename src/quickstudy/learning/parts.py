@@ -131,7 +131,12 @@ def addition_by_parts(knowledge: Knowledge, name: Label, inputs: Any, targets: A
 
 @torch.inference_mode()
 def answered_by_parts(
-    knowledge: Knowledge, kind: OfParts, inputs: Any, below: float | None, at_once: int = AT_ONCE
+    knowledge: Knowledge,
+    kind: OfParts,
+    inputs: Any,
+    below: float | None,
+    at_once: int = AT_ONCE,
+    temperature: float = 1.0,
 ) -> Iterator[tuple[Any, Batch]]:
     """Yield raw answers to inputs, of a few at once, and these as they were read.
 
@@ -141,6 +146,7 @@ def answered_by_parts(
         inputs: N of them, as ``_listed`` takes them.
         below: the familiarity below which a part is like none of the classes; None: nobody asks.
         at_once: inputs that go through the network together; one where answers to parts depend on each other.
+        temperature: what logits are divided by.
 
     Raises:
         DataError: it has learned nothing, an input cannot be read, or an answer is not a number.
@@ -153,7 +159,7 @@ def answered_by_parts(
     for part in knowledge.reader.parts(examples, at_once=1 if knowledge.transductive else at_once):
         parts = kind.parts(knowledge.encoder, part)
         features_nD = exact(parts.features)
-        logits_nW = algorithm.answer(knowledge.encoder, knowledge.learned, features_nD)
+        logits_nW = algorithm.answer(knowledge.encoder, knowledge.learned, features_nD) / temperature
         unknown_n = None
         if below is not None and knowledge.means is not None:
             unknown_n = familiarity(features_nD, knowledge.means.used) < below

@@ -116,6 +116,10 @@ class Modality(ABC):
             DataError: it cannot be read; the message names it.
         """
 
+    def lengths(self, inputs: Inputs) -> NDArray[np.int64] | None:
+        """Return about how long each input is, ``[N]``, in any unit; None: they have no length."""
+        return None
+
     def load_many(self, inputs: Inputs, rows: NDArray[np.int64]) -> Batch | None:
         """Return some examples as one batch, as ``stack`` makes it of what ``load`` returns, where that is faster.
 

@@ -9,13 +9,14 @@ Shapes: N pictures, M objects of one, K found ones, C classes, D channels, h w o
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Self
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from quickstudy.errors import require
+from quickstudy.nets.ready_detectors import DetectorMaps, GivenMaps
 
 _STRIDES = 8, 16, 32
 _SMALLEST_BACKBONE = {
@@ -72,11 +73,30 @@ class RtDetr(nn.Module):
             num_labels=classes,
         )
         self.network = transformers.RTDetrForObjectDetection(config)
-        self.network.model.backbone = _Given()
+        self.network.model.backbone = GivenMaps("rt_detr")
+        self.fewer = True
+        """Whether it asks fewer queries where there are fewer places."""
         self.network.model.encoder_input_proj = nn.ModuleList(
             nn.Sequential(nn.Conv2d(channels[place], width, 1, bias=False), nn.BatchNorm2d(width))
             for place in self.places
         )
+
+    @classmethod
+    def of_ready(cls, maps: DetectorMaps, classes: Sequence[str], most: int = 100) -> Self:
+        """Return the head of a detector that has its own maps, RT-DETR's or RF-DETR's.
+
+        Args:
+            maps: what sees of it.
+            classes: C names; what it knows of some by name stays.
+            most: objects that are found in a picture at most.
+        """
+        require("scipy.optimize", extra="rt_detr")
+        made = cls.__new__(cls)
+        nn.Module.__init__(made)
+        made.classes, made.most, made.fewer = len(classes), most, False
+        made.strides, made.places = maps.strides, [*range(len(maps.strides))]
+        made.network = maps.rest(classes)
+        return made
 
     def forward(self, maps: Sequence[Tensor], size: Tensor, pixels: Tensor) -> list[dict[str, Tensor]]:
         """Return what is found in each picture, as ``detectors.Detector`` does; see there for the arguments."""
@@ -114,25 +134,15 @@ class RtDetr(nn.Module):
 
     def _asked(self, maps: Sequence[Tensor], labels: Any) -> tuple[Any, Tensor]:
         levels, extent = self._levels(maps)
-        places = sum(one.shape[2] * one.shape[3] for one in levels)
-        self.network.config.num_queries = min(self.most, places)
+        if self.fewer:
+            places = sum(one.shape[2] * one.shape[3] for one in levels)
+            self.network.config.num_queries = min(self.most, places)
         backbone: Any = self.network.model.backbone
         backbone.levels = levels
         try:
             return self.network(levels[0], labels=labels), extent
         finally:
             backbone.levels = []
-
-
-class _Given(nn.Module):
-    """Stands where the package wants a backbone; the maps come from elsewhere."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.levels: list[Tensor] = []
-
-    def forward(self, pixels: Tensor, mask: Tensor) -> list[tuple[Tensor, None]]:
-        return [(one, None) for one in self.levels]
 
 
 def _corners(boxes: Tensor) -> Tensor:

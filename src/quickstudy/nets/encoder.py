@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from quickstudy.batches import Batch, device_of, each, fold, in_windows, join, over_windows, size, take, unfold
 from quickstudy.errors import ConfigError, brief, check_options
-from quickstudy.nets import open_clip_bridge, purposes, seq2seq, timm_bridge, transformers_bridge
+from quickstudy.nets import open_clip_bridge, purposes, ready_detectors, seq2seq, timm_bridge, transformers_bridge
 from quickstudy.nets.batch_norm import FoldedRows, layouts_of
 from quickstudy.nets.frames import OverFrames
 from quickstudy.nets.layers import AtLayer
@@ -328,7 +328,7 @@ def build_encoder(
         backbone, kwargs = choice.backbone, {**choice.options, **kwargs}
     if backbone in BACKBONES:
         build = BACKBONES[backbone]
-        if "features_only" in kwargs:
+        if "features_only" in kwargs and "features_only" not in inspect.signature(build).parameters:
             raise ConfigError(
                 f"the backbone '{backbone}' tells of a picture as a whole, and here places in it are asked about: "
                 "choose one of timm's, such as 'resnet18' or 'efficientnet_lite0' (type: quickstudy list backbones)"
@@ -352,6 +352,10 @@ def build_encoder(
         check_options(backbone, kwargs, ("prompts",))
         towers, kwargs = open_clip_bridge.create(backbone, kwargs, pretrained)
         encoder, backbone = Encoder(towers), "open_clip"
+    elif transformers_bridge.is_name(backbone) and "features_only" in kwargs:
+        check_options(backbone, kwargs, ("features_only",))
+        maps, backbone, kwargs = ready_detectors.create(backbone, pretrained)
+        encoder = Encoder(maps)  # a saved model needs neither the hub nor the folder
     elif transformers_bridge.is_name(backbone):
         check_options(backbone, kwargs, ("pooling", "normalize", "prompts"))
         module, kwargs = transformers_bridge.create(backbone, kwargs, pretrained)
@@ -459,7 +463,7 @@ def sized(encoder: Encoder, options: Mapping[str, Any]) -> Encoder:
 
 def starts_from_nothing(backbone: str) -> bool:
     """Whether a backbone of this name begins with random weights, as there are no trained ones of it."""
-    apart = "transformers", "open_clip", "static_embeddings", "seq2seq"
+    apart = "transformers", "open_clip", "static_embeddings", "seq2seq", "detection_transformer", "vitpose"
     return backbone in BACKBONES and backbone not in apart and not _may_be_trained(backbone)
 
 

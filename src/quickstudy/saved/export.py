@@ -106,10 +106,11 @@ class TrainedGraph(nn.Module):
     def __init__(self, encoder: Encoder, head: nn.Module, kind: Kind) -> None:
         super().__init__()
         self.encoder, self.head, self._kind = encoder, head, kind
+        self.places = kind.exported_places
 
     def forward(self, inputs: Batch, tensors: Tensors) -> Answers:
         """Return ``[N, C]`` answers, of parts of inputs ``[N, ..., C]``; the largest each, as nothing is unknown."""
-        answers_NC = self._kind.exported(self._kind.outputs(self.encoder, self.head, inputs))
+        answers_NC = self._kind.to_export(self.encoder, self.head, inputs)
         return answers_NC, answers_NC.amax(1 if answers_NC.ndim == 2 else -1)
 
 
@@ -221,7 +222,9 @@ def write_trained(path: str | os.PathLike[str], trained: Trained, like: Batch | 
     name = f"{type(kind).__name__} on {type(encoder.backbone).__name__}"
     inputs = _with_made_up(trained.like if like is None else like, trained.modality)
     graph = TrainedGraph(encoder, head, kind)
-    told = {"thresholds": list(thresholds)} if (thresholds := getattr(kind, "thresholds", ())) else {}
+    told: dict[str, Any] = {"thresholds": list(thresholds)} if (thresholds := getattr(kind, "thresholds", ())) else {}
+    if kind.exported_places:
+        told["answers"] = "x and y of two corners in shares of the canvas's sides, then a probability of each class"
     return _alone(model, name, graph, inputs, trained.modality, kind.labels, kind.several, kind.unit, told)
 
 
@@ -291,6 +294,8 @@ def _proven(
     else:
         try:
             content = written(*trace(), _names(inputs, tensors))
+        except ConfigError:  # of a model that says itself why no graph holds it
+            raise
         except Exception as error:  # tracing runs all of torch, which raises almost anything
             raise ConfigError(
                 f"{name} cannot be exported as {model.suffix}: {_reason(error)}. "
@@ -481,7 +486,8 @@ def _compared(
         if not apart <= slack:  # NaN is none
             raise ValueError(f"{kind} of up to {largest:.3g} differ by {apart:.3g}")
         difference = max(difference, apart)
-    codes = [torch.where(familiar < threshold, -1, logits.argmax(1)) for logits, familiar in answers]
+    places = getattr(graph, "places", 0)
+    codes = [torch.where(familiar < threshold, -1, logits[:, places:].argmax(1)) for logits, familiar in answers]
     return difference, int((codes[0] != codes[1]).sum())
 
 

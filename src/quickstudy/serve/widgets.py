@@ -18,6 +18,7 @@ from quickstudy.learning.changes import UNKNOWN
 from quickstudy.serve.decoding import Decoder
 from quickstudy.serve.fields import Fields
 from quickstudy.serve.service import Service
+from quickstudy.serve.telling import parts_drawn, parts_said
 
 _MOST_SHOWN = 500  # classes
 _MOST_PICTURES = 60  # of a class
@@ -61,6 +62,7 @@ h1, .card h2, .card h3, .hint {margin: 0 !important}
   border: .4rem solid var(--background-fill-secondary); border-radius: 6px; font-size: .85rem; line-height: 1.3;
   white-space: pre-wrap; overflow-wrap: anywhere; background: var(--background-fill-secondary)}
 .near audio {width: 100%; height: 2rem}
+img.drawn {max-width: 100%; border-radius: 6px}
 .plain {white-space: pre-wrap; overflow-wrap: anywhere; max-height: 16rem; overflow-y: auto; font-size: .9rem;
   margin: 0 !important}
 .near img, .near video, .near .none {width: 100%; aspect-ratio: 1; object-fit: cover; border-radius: 6px;
@@ -98,6 +100,7 @@ def widgets(service: Service, decoder: Decoder) -> Any:
         decoder: of what is dropped on it.
     """
     learns, kind, fields = service.by_class, service.kind, Fields(decoder)
+    marks = service.marks  # which a page has no field for
     noun = fields.noun
     media = service.modality.shown_as or "image/jpeg"  # of models that a function of one's own reads pictures for
 
@@ -133,7 +136,8 @@ def widgets(service: Service, decoder: Decoder) -> Any:
         (found,) = service.predict(inputs, 5, _NEAREST).result()
         told = kind.in_json(found)
         if "ranking" not in told:
-            return _answered(told), gr.Label(visible=False), ""
+            drawn = parts_drawn(service.kind, service.modality, inputs[0].item, told)
+            return _answered(told), gr.Label(visible=False), drawn
         chances = {str(each["name"]): each["probability"] for each in told["ranking"]}
         return _answered(told), gr.Label(chances, visible=True), _near(told["nearest"], media)
 
@@ -156,7 +160,7 @@ def widgets(service: Service, decoder: Decoder) -> Any:
     with gr.Blocks(title=f"{service.name}: quickstudy", analytics_enabled=False, delete_cache=(300, 1800)) as page:
         about = gr.HTML(elem_id="about")
         with gr.Row(elem_id="board", elem_classes="" if learns else "alone"):
-            with gr.Column(elem_classes="card", elem_id="teaching", visible=learns):
+            with gr.Column(elem_classes="card", elem_id="teaching", visible=learns and not marks):
                 none = " Without any, its name counts as one." if service.learns_names else ""
                 gr.HTML(f"<h2>Teach a class</h2><p class='hint'>One {noun} is enough; a few are better.{none}</p>")
                 name = gr.Textbox(label="Name of the class", max_length=256, elem_id="name")
@@ -165,6 +169,8 @@ def widgets(service: Service, decoder: Decoder) -> Any:
                 taught = gr.HTML(elem_id="taught")
             with gr.Column(elem_classes="card", elem_id="asking"):
                 hint = f"{_ONCE_TAUGHT} {_a(noun)} is like none." if learns else _FIXED * bool(kind.labels)
+                if marks:
+                    hint = f"Classes are taught by {noun}s with {marks}, as <a href='docs'>programs</a> send them."
                 gr.HTML(f"<h2>Ask about {_a(noun)}</h2><p class='hint'>{hint}</p>")
                 asked = fields.one()
                 ask_button = gr.Button("What is it?", variant="primary", elem_id="ask")
@@ -232,6 +238,8 @@ def _named(name: str | None, what: str, how: str = "Type the name of") -> str:
 def _answered(told: Mapping[str, Any]) -> str:
     """Return an answer in a sentence: of classes, or of one value; and any other as it goes over HTTP."""
     if "ranking" not in told:
+        if (parts := parts_said(told)) is not None:
+            return _said(parts, _KNOWN) if parts else ""
         value = next(iter(told.values())) if len(told) == 1 else None
         if isinstance(value, (str, int, float)):
             said = f"{value:.4g}" if isinstance(value, float) else escape(str(value))

@@ -36,7 +36,9 @@ _WIDER = 3
 _RATE = 1e-3
 
 
-def check_kind(kind: Kind, encoder: Encoder, inputs: Batch, targets: Any) -> None:
+def check_kind(
+    kind: Kind, encoder: Encoder, inputs: Batch, targets: Any, *, steps: int = _STEPS, learning_rate: float = 0.02
+) -> None:
     """Check a kind of answer against the contract, in float64; it takes seconds.
 
     Args:
@@ -44,6 +46,7 @@ def check_kind(kind: Kind, encoder: Encoder, inputs: Batch, targets: Any) -> Non
         encoder: a small one.
         inputs: ``[N, ...]``, eight or more, from which the targets can be learned to some extent.
         targets: as a loader gives them, first axis N. Leaves of a dict are padded with zeros where that is meant.
+        steps, learning_rate: by which Adam learns the inputs, where a network needs others.
 
     Raises:
         NonconformingError: a check failed; the message names it.
@@ -58,7 +61,7 @@ def check_kind(kind: Kind, encoder: Encoder, inputs: Batch, targets: Any) -> Non
     _leaves_no_trace(network, inputs, targets)
     _answers_each_by_itself(network, inputs)
     _answers_in_every_form(network, inputs)
-    _is_judged_the_right_way_round(network, inputs, targets)
+    _is_judged_the_right_way_round(network, inputs, targets, steps, learning_rate)
     inputs, targets = (each(_single, part) for part in (inputs, targets))
     _is_saved_and_read(network, inputs)
     with quiet():
@@ -77,6 +80,8 @@ class _Network:
         return encoder, self.kind.head(encoder, self._example).double().train()
 
     def judge(self, made: tuple[Encoder, nn.Module], inputs: Batch, targets: Any) -> Judged:
+        if made[0].training:
+            torch.manual_seed(0)  # what draws as it trains draws the same each time
         return self.kind.judge(*made, inputs, targets, self.kind.loss(None))
 
     def score(self, outputs: Any, targets: Any) -> float:
@@ -139,6 +144,8 @@ def _loses_what_it_says(network: _Network, inputs: Batch, targets: Any) -> None:
 
 
 def _follows_the_gradient(network: _Network, inputs: Batch, targets: Any) -> None:
+    if not network.kind.whole_gradient:
+        return
     made = network()
     parameters = [*made[0].parameters(), *made[1].parameters()]
     gradient = _flat(torch.autograd.grad(network.judge(made, inputs, targets).loss, parameters))
@@ -205,11 +212,13 @@ def _answers_in_every_form(network: _Network, inputs: Batch) -> None:
             demand(False, "an answer that is not a number is a DataError", form)
 
 
-def _is_judged_the_right_way_round(network: _Network, inputs: Batch, targets: Any) -> None:
+def _is_judged_the_right_way_round(
+    network: _Network, inputs: Batch, targets: Any, steps: int, learning_rate: float
+) -> None:
     made, kind = network(), network.kind
-    optimizer = torch.optim.Adam([*made[0].parameters(), *made[1].parameters()], lr=0.02)
+    optimizer = torch.optim.Adam([*made[0].parameters(), *made[1].parameters()], lr=learning_rate)
     losses = []
-    for _ in range(_STEPS):
+    for _ in range(steps):
         optimizer.zero_grad()
         loss = network.judge(made, inputs, targets).loss
         loss.backward()  # type: ignore[no-untyped-call]

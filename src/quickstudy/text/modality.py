@@ -18,6 +18,7 @@ from typing import Any, Literal, Self, get_args
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from quickstudy.batches import Batch, is_batch, stack, take
@@ -81,6 +82,8 @@ class Text(Modality):
         rewritten: whether another text is made of each: a tokenizer that is learned then keeps capitals, takes numbers
             digit by digit, and marks where a text ends.
         prefix: what stands before each text, such as ``"summarize: "`` for T5, which was trained so.
+        source_language: the token of the language of the texts, for a model of many that is told it, such as
+            ``"eng_Latn"``.
         word_signs: what parts a text in words as the training texts were, where these were given so; see ``words``.
 
     Raises:
@@ -92,7 +95,7 @@ class Text(Modality):
     extensions = frozenset({".txt"})
     in_cells = True
     in_words = True
-    of_elements = ("elements", "rewritten")
+    of_elements = ("elements", "rewritten", "source_language")
     views = "dropout"
     learned = ("tokenizer", "word_signs")
     shown_as = "text/plain"
@@ -105,6 +108,7 @@ class Text(Modality):
     elements: Elements = ""
     rewritten: bool = False
     prefix: str = ""
+    source_language: str = ""
     word_signs: tuple[str, ...] = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
@@ -134,6 +138,8 @@ class Text(Modality):
         if self.tokenizer:
             encoded = self._coder.encode(text)
             parts = [part.ids for part in (encoded, *encoded.overflowing)][: self.windows]
+            if self.source_language:
+                parts = [[self._language, *part[encoded.special_tokens_mask[0] :]] for part in parts]
         else:  # 0 is what shorter texts are filled up with
             parts = [[byte + 1 for byte in text.encode()[: self.max_length or self._length]]]
         if not parts[0]:
@@ -268,8 +274,22 @@ class Text(Modality):
         return _coder(self.tokenizer, self.max_length, self.windows > 1 or bool(self.elements), length=self._length)
 
     @property
+    def _language(self) -> int:
+        """The number of the token of the language."""
+        number: int | None = self._coder.token_to_id(self.source_language)
+        if number is None:
+            raise ConfigError(f"source_language={brief(self.source_language)}: the tokenizer has no such token")
+        return number
+
+    @property
     def _length(self) -> int:
         return _WHOLE_LENGTH if self.rewritten else _LENGTH
+
+    def lengths(self, inputs: Inputs) -> NDArray[np.int64] | None:
+        """Return how many characters each has; tokens that are fed as they are have no length here."""
+        if isinstance(inputs, (torch.Tensor, dict)):
+            return None
+        return np.array([len(text) for text in _Texts(inputs, self._read).some(len(inputs))], np.int64)
 
     # ---- learning
 

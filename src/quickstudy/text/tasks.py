@@ -282,6 +282,8 @@ class TextToTextData(TextData):
         vocabulary_size: tokens that are learned at most, of texts and targets, where the model brings no tokenizer of
             its own.
         prefix: what stands before each text, such as ``"summarize: "`` for T5, which was trained so.
+        source_language: the token of the language of the texts, for a model of many that is told it, such as
+            ``"eng_Latn"``.
         options: see ``DataOptions``.
     """
 
@@ -297,9 +299,10 @@ class TextToTextData(TextData):
         max_length: int | None = None,
         vocabulary_size: int | None = None,
         prefix: str | None = None,
+        source_language: str | None = None,
         **options: Any,
     ) -> None:
-        options |= given(prefix=prefix)
+        options |= given(prefix=prefix, source_language=source_language)
         super().__init__(train, val, test, predict, max_length=max_length, vocabulary_size=vocabulary_size, **options)
 
     @door
@@ -408,7 +411,7 @@ class QuestionAnswering(Task):
 class TextToText(Task):
     """Makes another text of each; see ``Task`` for the arguments. Those of the answers are those of ``Generation``.
 
-    The default backbone, ``"small_t5"``, starts from nothing; T5, BART, Pegasus, NLLB, M2M100 and other
+    The default backbone, ``"small_t5"``, starts from nothing; T5, BART, Pegasus, NLLB, mBART-50 and other
     encoder-decoders of transformers go by their names on the Hugging Face Hub, or their folders, and write as soon as
     they are made.
     """
@@ -420,7 +423,8 @@ class TextToText(Task):
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        if self.head is None and self.encoder.trained and (tokenizer := self.load_options.get("tokenizer")):
+        tokenizer = getattr(self.encoder.backbone, "target_tokenizer", None)
+        if self.head is None and self.encoder.trained and tokenizer:
             self.kind = self.kind.with_tokenizer(tokenizer)
             self.head = self.kind.head(self.encoder, None)
 

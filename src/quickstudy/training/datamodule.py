@@ -185,9 +185,9 @@ class DataModule(Doors, OfDomain, L.LightningDataModule):  # type: ignore[misc] 
                 raise ConfigError(
                     f"{stage}_split takes {what} data from the training data: give train data and no {stage} data"
                 )
-        if self._options.sampler is not None and any(table.numeric for table in self._tables.values()):
+        if self._options.sampler == "balanced" and any(table.numeric for table in self._tables.values()):
             raise ConfigError("sampler='balanced' needs classes, and the targets are numbers: leave it out")
-        if self._options.sampler is not None and self.multi_label:
+        if self._options.sampler == "balanced" and self.multi_label:
             raise ConfigError(
                 "sampler='balanced' needs one label per example: set class_weights='balanced' of the model"
             )
@@ -549,6 +549,9 @@ class DataModule(Doors, OfDomain, L.LightningDataModule):  # type: ignore[misc] 
         self._fit(by_class=False)
         table = self._needed(stage, by_class=False)
         table = table if kind is None else kind.fitting(table)
+        moved = stage == "train" or self._options.transforms.get(stage) is not None
+        if kind is not None and table.annotations is not None and moved:
+            table = replace(table, annotations=kind.to_learn(table.annotations))
         labelled, seed = stage != "predict", self._options.seed
         share, samples = share or Share(), self.samples(table, stage, table.annotations if labelled else None)
         dataset: Dataset[Any] = BatchDataset(table, samples, seed, share.world_size, labelled)
@@ -586,8 +589,14 @@ class DataModule(Doors, OfDomain, L.LightningDataModule):  # type: ignore[misc] 
         return self._loader_of(dataset, self._batch_steps(table, stage, share))
 
     def _batch_steps(self, table: Table, stage: StageName, share: Share) -> BatchSteps:
-        balance = table.index if stage == "train" and self._options.sampler is not None else None
-        return BatchSteps(len(table), self.batch_size, share, stage == "train", self._options.seed, balance)
+        trains, sampler = stage == "train", self._options.sampler
+        balance = table.index if trains and sampler == "balanced" else None
+        lengths = self.modality.lengths(table.inputs) if trains and sampler == "by_length" else None
+        if trains and sampler == "by_length" and lengths is None:
+            raise ConfigError(
+                f"sampler='by_length' is of inputs that have a length, and {self.modality.called} have none"
+            )
+        return BatchSteps(len(table), self.batch_size, share, trains, self._options.seed, balance, lengths)
 
     def episode_loader(self, stage: StageName, plan: EpisodePlan, share: Share | None = None) -> DataLoader[Any]:
         """Return a loader of ``Episode``, without a trainer too.
@@ -624,8 +633,11 @@ class DataModule(Doors, OfDomain, L.LightningDataModule):  # type: ignore[misc] 
                 self._episodes(stage, plan)
 
     def _episodes(self, stage: StageName, plan: EpisodePlan) -> tuple[Table, EpisodeSampler]:
-        if (balanced := self._options.sampler) is not None:
-            raise ConfigError(f"sampler={balanced!r}: episodes have as many of each class as it is: leave it out")
+        if (sampler := self._options.sampler) is not None:
+            told = (
+                "episodes have as many of each class as it is" if sampler == "balanced" else "it is of ordinary batches"
+            )
+            raise ConfigError(f"sampler={sampler!r}: {told}: leave it out")
         given = {name: self.table(name, by_class=True) for name in STAGES[:3]}
         check_disjoint({name: table.classes for name, table in given.items() if table is not None})
         table = self._needed(stage, by_class=True)

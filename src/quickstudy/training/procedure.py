@@ -203,6 +203,10 @@ class Supervised(Procedure):
 
     def meet(self, task: Task, data: Any, stage: str) -> None:
         """Take what the kind of answer must know, and make the head; see ``Procedure.meet``."""
+        if stage == "fit":
+            _leave_ready(task)
+        else:
+            _take_ready(task)
         if stage != "predict":
             task.kind = task.kind.meet(data, stage)
             if stage == "fit" and not task.kind.shares:
@@ -269,6 +273,7 @@ class Supervised(Procedure):
 
     def head(self, task: Task) -> nn.Module:
         """Return the head; see ``Procedure.head``."""
+        _take_ready(task)
         if task.head is None:
             raise ConfigError("the model was not trained yet: call trainer.fit, or load a checkpoint")
         return task.head
@@ -342,6 +347,20 @@ class ByRows(OnFrozen):
         if own[0] is not None:
             rows = (torch.zeros_like(each) for each in own if each is not None)
             task.head = RowHead(copy.deepcopy(self.algorithm), *rows).to(task.device)
+
+
+def _take_ready(task: Task) -> None:
+    """Take the head that came with the encoder's trained weights, where there is no other."""
+    if task.head is None and (found := task.kind.ready(task.encoder)) is not None:
+        kind, head = found
+        head.taken_for = task.kind  # type: ignore[assignment]  # what it was before
+        task.kind, task.head = kind, head.to(task.device)
+
+
+def _leave_ready(task: Task) -> None:
+    """Leave such a head, as training may have other classes; what it knows of these comes with a new one."""
+    if (kind := getattr(task.head, "taken_for", None)) is not None:
+        task.kind, task.head = kind, None
 
 
 def _drawn(batch: Any) -> bool:

@@ -32,7 +32,7 @@ from quickstudy.kinds.detection3d import Detection3d
 from quickstudy.kinds.embedding import Embedding
 from quickstudy.kinds.losses import ClassWeights, LabelThresholds, Loss, Mix, MixSpec
 from quickstudy.kinds.metrics import StageMetrics
-from quickstudy.kinds.parts import OfParts, RowHead
+from quickstudy.kinds.parts import RowHead
 from quickstudy.kinds.regression import Regression
 from quickstudy.kinds.segmentation import Segmentation
 from quickstudy.learning.adapting import acquainted_with_names, untaught
@@ -191,8 +191,6 @@ class Task(OfDomain, L.LightningModule):
         self._metrics = metrics
         self._optimizer, self._lr_scheduler = optimizer, lr_scheduler
         self._learning_rate, self._backbone_lr = learning_rate, backbone_lr
-        self.loss_fn = self.kind.loss(loss_fn, self.procedure.loss())
-        """A function of (outputs, targets)."""
         self.mix = self.kind.mixer(getattr(type(self), "build_mix", None), type(self).__name__)
         network = (self.default_backbone or self.modality.backbone) if backbone is None else backbone
         if network == "":
@@ -204,7 +202,10 @@ class Task(OfDomain, L.LightningModule):
         if isinstance(backbone, str) and (made_by := self.encoder.made_by) is not None and made_by[0] != backbone:
             # What a checkpoint is of, where trained weights chose it.
             self.hparams["backbone"], self.hparams["backbone_kwargs"] = made_by
-        self.head = self.kind.first_head() if head == "linear" else given_head(head)
+        self.kind = self.kind.knowing(self.encoder)
+        self.loss_fn = self.kind.loss(loss_fn, self.procedure.loss())
+        """A function of (outputs, targets)."""
+        self.head = self.kind.first_head(self.encoder) if head == "linear" else given_head(head)
         self.trained_classes: tuple[str, ...] = ()
         """Of a few-shot strategy: the class names it was trained on, which it must not be judged on."""
         self.validated_classes: tuple[str, ...] = ()
@@ -617,7 +618,7 @@ class Task(OfDomain, L.LightningModule):
             algorithm = copy.deepcopy(self.procedure.learner(self.kind))
         else:
             algorithm = self.kind.algorithm(strategy, strategy_kwargs)
-        if group_by is not None and (not self.kind.by_class or isinstance(self.kind, (OfParts, Detection))):
+        if group_by is not None and (not self.kind.by_class or self.kind.task_of_parts):
             what = "numbers" if not self.kind.by_class else "parts of inputs"
             raise ConfigError(f"group_by is of classes of whole inputs, and this model learns {what}: leave it out")
         encoder = self.kind.embedding(copy.deepcopy(self.encoder).eval().requires_grad_(False), self.head)
