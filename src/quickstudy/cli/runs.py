@@ -34,6 +34,8 @@ from quickstudy.training.processes import is_first
 from quickstudy.training.task import Task
 
 _DOORS = ("from_folders", "from_csv", "from_benchmark")
+PARTS = ("test_split", "test_from")
+"""Options of data by which its test data is a part of its training data."""
 COLUMNS = ("input_field", "input_fields", "target_fields")
 """Options of data that name the columns of its tables."""
 CONFIG = "config.yaml"
@@ -87,7 +89,7 @@ def build_data(
 
     first = named()
     if not first and names_test_data(own):
-        learned_from = () if "test_split" in own else ("train_", "val_")
+        learned_from = () if own.keys() & {*PARTS} else ("train_", "val_")
         told = {**{name: value for name, value in own.items() if not name.startswith(learned_from)}, **told}
         first = named()
     elif len(first) == 1:

@@ -174,9 +174,22 @@ class Detection(FoundObjects):
     def _detector(self, channels: Sequence[int], strides: Sequence[int]) -> Detector | RtDetr:
         if self.detector == "rt_detr":
             return RtDetr(channels, strides, self.choices, self.width, self.most)
-        return Detector(
-            self.detector, channels, strides, self.choices, self.width, most=self.most, classifier=self.classifier
-        )
+        options = {"most": self.most, "classifier": self.classifier, **self._further}
+        return Detector(self.detector, channels, strides, self.choices, self.width, **options)
+
+    @property
+    def _further(self) -> dict[str, Any]:
+        """Further arguments of the detector."""
+        return {}
+
+    def _by_regions(self, head: nn.Module, what: str) -> Detector:
+        """Return a detector that looks at regions, which something needs: ``what``, for the message of the error."""
+        if not isinstance(head, Detector) or not head.by_regions:
+            raise ConfigError(
+                f"{what} regions, and {self.detector} has none: train a model with detector='faster_rcnn', "
+                "classifier='cosine'"
+            )
+        return head
 
     def embedding(self, encoder: Encoder, head: nn.Module | None) -> Encoder:
         """Return the encoder with the detector that proposes regions; see ``Kind.embedding``."""
@@ -185,11 +198,7 @@ class Detection(FoundObjects):
                 "objects of further classes are learned by the regions of a trained detector: train it first, on any "
                 "classes, trainer.finetune(model, datamodule=...)"
             )
-        if not isinstance(head, Detector) or not head.by_regions:
-            raise ConfigError(
-                f"objects of further classes are learned by regions, and {self.detector} has none: train a model with "
-                "detector='faster_rcnn', classifier='cosine'"
-            )
+        head = self._by_regions(head, "objects of further classes are learned by")
         return of_regions(encoder, copy.deepcopy(head))
 
     def learner(self, encoder: Encoder, algorithm: Algorithm, load: Callable[[Any], Any]) -> Any:
@@ -205,11 +214,7 @@ class Detection(FoundObjects):
                 "strategy='tfa' is the second of two stages: train the detector first, on classes of which there is "
                 "much, trainer.finetune(model, datamodule=...)"
             )
-        if not isinstance(head, Detector) or not head.by_regions:
-            raise ConfigError(
-                f"strategy='tfa' trains the last layers of regions, and {self.detector} has none: make the model with "
-                "detector='faster_rcnn', classifier='cosine'"
-            )
+        head = self._by_regions(head, "strategy='tfa' trains the last layers of")
         fresh = replace(self, num_classes=None, class_names=None, classes=(), ids=(), codes=())
         told = fresh.meet(data, "fit")
         if told.classes == self.classes:
