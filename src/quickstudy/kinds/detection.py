@@ -29,7 +29,7 @@ from quickstudy.functional.detections import (
     partners,
 )
 from quickstudy.functional.intervals import proportion_interval
-from quickstudy.kinds.annotated import FoundObjects, kept_objects
+from quickstudy.kinds.annotated import FoundObjects, kept_objects, labels_of_boxes
 from quickstudy.kinds.base import KINDS, Judged, Score
 from quickstudy.kinds.class_ids import Coded, class_ids
 from quickstudy.kinds.coco import coco_of
@@ -174,9 +174,22 @@ class Detection(FoundObjects):
     def _detector(self, channels: Sequence[int], strides: Sequence[int]) -> Detector | RtDetr:
         if self.detector == "rt_detr":
             return RtDetr(channels, strides, self.choices, self.width, self.most)
-        return Detector(
-            self.detector, channels, strides, self.choices, self.width, most=self.most, classifier=self.classifier
-        )
+        options = {"most": self.most, "classifier": self.classifier, **self._further}
+        return Detector(self.detector, channels, strides, self.choices, self.width, **options)
+
+    @property
+    def _further(self) -> dict[str, Any]:
+        """Further arguments of the detector."""
+        return {}
+
+    def _by_regions(self, head: nn.Module, what: str) -> Detector:
+        """Return a detector that looks at regions, which something needs: ``what``, for the message of the error."""
+        if not isinstance(head, Detector) or not head.by_regions:
+            raise ConfigError(
+                f"{what} regions, and {self.detector} has none: train a model with detector='faster_rcnn', "
+                "classifier='cosine'"
+            )
+        return head
 
     def embedding(self, encoder: Encoder, head: nn.Module | None) -> Encoder:
         """Return the encoder with the detector that proposes regions; see ``Kind.embedding``."""
@@ -185,11 +198,7 @@ class Detection(FoundObjects):
                 "objects of further classes are learned by the regions of a trained detector: train it first, on any "
                 "classes, trainer.finetune(model, datamodule=...)"
             )
-        if not isinstance(head, Detector) or not head.by_regions:
-            raise ConfigError(
-                f"objects of further classes are learned by regions, and {self.detector} has none: train a model with "
-                "detector='faster_rcnn', classifier='cosine'"
-            )
+        head = self._by_regions(head, "objects of further classes are learned by")
         return of_regions(encoder, copy.deepcopy(head))
 
     def learner(self, encoder: Encoder, algorithm: Algorithm, load: Callable[[Any], Any]) -> Any:
@@ -205,11 +214,7 @@ class Detection(FoundObjects):
                 "strategy='tfa' is the second of two stages: train the detector first, on classes of which there is "
                 "much, trainer.finetune(model, datamodule=...)"
             )
-        if not isinstance(head, Detector) or not head.by_regions:
-            raise ConfigError(
-                f"strategy='tfa' trains the last layers of regions, and {self.detector} has none: make the model with "
-                "detector='faster_rcnn', classifier='cosine'"
-            )
+        head = self._by_regions(head, "strategy='tfa' trains the last layers of")
         fresh = replace(self, num_classes=None, class_names=None, classes=(), ids=(), codes=())
         told = fresh.meet(data, "fit")
         if told.classes == self.classes:
@@ -479,9 +484,7 @@ def objects_of(item: Any, example: Batch | None = None) -> dict[str, Any]:
     boxes = boxes.reshape(-1, 4) if not boxes.numel() else boxes
     if boxes.ndim != 2 or boxes.shape[1] != 4:
         raise DataError(f"a box has 4 numbers, x and y of two corners, and these are of shape {tuple(boxes.shape)}")
-    labels = [one.item() if hasattr(one, "item") else one for one in item["labels"]]
-    if len(labels) != len(boxes):
-        raise DataError(f"there are {len(boxes)} boxes and {len(labels)} labels: each needs one")
+    labels = labels_of_boxes(item["labels"], len(boxes))
     wrong = ((boxes[:, 2:] <= boxes[:, :2]).any(1) | ~boxes.isfinite().all(1)).nonzero().flatten().tolist()
     if wrong:
         raise DataError(
@@ -489,4 +492,8 @@ def objects_of(item: Any, example: Batch | None = None) -> dict[str, Any]:
             "right one, which are larger. Of boxes of x, y, width, height add the first two to the others"
         )
     crowd = torch.as_tensor(np.asarray(item.get("crowd", [False] * len(boxes)), np.bool_))
+    if crowd.shape != (len(boxes),):
+        raise DataError(
+            f"there are {len(boxes)} boxes, and crowd={brief(item['crowd'])}: say of each whether it is one"
+        )
     return {"boxes": boxes, "labels": labels, "crowd": crowd}
