@@ -85,6 +85,18 @@ def test_words_have_their_times(model: SpeechRecognition) -> None:
     assert 0.5 < second["start"] < 0.85 < second["end"] < 1
 
 
+def test_times_are_those_of_the_moments_that_tell_letters() -> None:
+    kind = Transcription(letters=" ab")
+    codes = torch.tensor([0, 2, 2, 0, 3, 1, 0, 3])  # of moments of 0.04 s
+    outputs = {
+        "logits": torch.nn.functional.one_hot(codes, 4).float()[None],
+        "mask": torch.ones(1, 8, dtype=torch.bool),
+        "seconds": (torch.arange(8) + 0.5)[None] * 0.04,
+    }
+    (words,) = kind.answers(outputs, "words")
+    assert words == [{"text": "ab", "start": 0.04, "end": 0.2}, {"text": "b", "start": 0.28, "end": 0.32}]
+
+
 def test_a_sound_of_another_rate_is_brought_to_that_of_the_model(model: SpeechRecognition) -> None:
     twice = np.repeat(tune("cab", 99), 2)
     assert model.predictor().predict([{"array": np.stack([twice, twice]), "sampling_rate": 2 * RATE}]) == ["cab"]
@@ -250,6 +262,7 @@ def test_folders_have_texts_beside_sounds(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"two\.wav'? has no transcript: write what is said into 'two\.txt'"):
         SpeechRecognitionData.from_folders(train_folder=tmp_path)
     (tmp_path / "book.trans.txt").write_text("two C\n")
+    (tmp_path / "LIESMICH.txt").write_bytes("Gespr\xe4che".encode("latin-1"))
     table = SpeechRecognitionData.from_folders(train_folder=tmp_path).table("train")
     assert table is not None and table.annotations is not None
     said = {str(table.inputs[row])[-7:]: table.annotations.target(row)["text"] for row in range(2)}  # type: ignore[index]
@@ -271,8 +284,12 @@ def test_what_cannot_be_learned_is_told() -> None:
         Transcription().meet(None, "fit")
     with pytest.raises(ConfigError, match="it is CTC's"):
         Transcription().loss("cross_entropy")
-    with pytest.raises(DataError, match="a transcript is a text, and this is 7"):
+    with pytest.raises(
+        DataError, match=r"a transcript is a text, and this is 7: give it as one, '7', or the column as"
+    ):
         Transcription.encode([7]).target(0)
+    with pytest.raises(DataError, match=r"a transcript is a text, and this is None$"):
+        Transcription.encode([None]).target(0)
     with pytest.raises(ConfigError, match="no multiple of heads=3: type width=33"):
         SmallSpeech(width=32, heads=3)
 

@@ -11,6 +11,7 @@ import pytest
 import tokenizers
 import torch
 import transformers
+from lightning.pytorch.callbacks import ModelCheckpoint
 
 from quickstudy import Trainer
 from quickstudy.audio import Sound, SpeechRecognition, SpeechRecognitionData
@@ -190,6 +191,30 @@ def test_a_step_learns_as_transformers_loss_says(folder: Path) -> None:
     assert torch.allclose(judged.loss, wanted, atol=1e-5)
     assert float(judged.weight) == sum(one != -100 for own in labels for one in own)
     assert len(judged.figures) == 0  # nothing is written while it trains
+
+
+def test_low_rank_additions_train_the_decoder_too(folder: Path) -> None:
+    task = SpeechRecognition(backbone=str(folder), language="en", learning_rate=1e-2)
+    data = SpeechRecognitionData.from_arrays(train_arrays=[tone(0.5)], train_targets=["ab"], batch_size=1)
+    before = {name: value.clone() for name, value in task.state_dict().items()}
+    Trainer(max_epochs=2, **QUIET).finetune(task, datamodule=data, strategy=("lora", 2))
+    after = task.state_dict()
+    assert before.keys() == after.keys()
+    changed = {name for name, value in before.items() if not torch.equal(value, after[name])}
+    assert {name.partition(".")[0] for name in changed} == {"encoder", "head"}
+    assert all(name.endswith("weight") and "norm" not in name and "embed" not in name for name in changed)
+
+
+def test_a_checkpoint_with_additions_to_the_decoder_is_read(folder: Path, tmp_path: Path) -> None:
+    task = SpeechRecognition(backbone=str(folder), language="en", learning_rate=1e-2)
+    data = SpeechRecognitionData.from_arrays(train_arrays=[tone(0.5)], train_targets=["ab"], batch_size=1)
+    kept = ModelCheckpoint(tmp_path, "a")
+    Trainer(max_epochs=1, **{**QUIET, "enable_checkpointing": True}, callbacks=[kept]).finetune(
+        task, datamodule=data, strategy=("lora", 2)
+    )
+    again = SpeechRecognition.load_from_checkpoint(kept.best_model_path)
+    for name, value in task.state_dict().items():
+        assert torch.allclose(again.state_dict()[name], value, atol=1e-6), name
 
 
 def test_the_kind_conforms(folder: Path) -> None:

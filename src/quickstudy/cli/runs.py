@@ -146,12 +146,15 @@ def add_model(parser: ArgumentParser, task: str) -> None:
     add_flags(parser, {name: flag for name, flag in flags.items() if name != "kind"}, "model", prefix="model")
 
 
-def load_model(typed: str | None, strategy_kwargs: Mapping[str, Any] | None = None) -> tuple[Path, Task]:
-    """Return a checkpoint and its model, with other values for some of its strategy's options.
+def load_model(
+    typed: str | None, strategy_kwargs: Mapping[str, Any] | None = None, strategy: str | None = None
+) -> tuple[Path, Task]:
+    """Return a checkpoint and its model, with other values for some of its strategy's options, or another strategy.
 
     Args:
         typed: the checkpoint, or its run's folder.
-        strategy_kwargs: the other values.
+        strategy_kwargs: the other values; of another strategy all that are not as by default.
+        strategy: the other one; None: its own.
 
     Raises:
         ConfigError: none is named.
@@ -160,8 +163,11 @@ def load_model(typed: str | None, strategy_kwargs: Mapping[str, Any] | None = No
     if typed is None:
         raise ConfigError("MODEL or --checkpoint is missing: a run's folder, such as runs/1, or a checkpoint")
     checkpoint = find_checkpoint(typed)
+    task = task_class(in_checkpoint(checkpoint))
+    if strategy is not None:
+        return checkpoint, task.load_from_checkpoint(checkpoint).with_strategy(strategy, strategy_kwargs)
     changed = {"training_strategy_kwargs": strategy_kwargs} if strategy_kwargs else {}
-    return checkpoint, task_class(in_checkpoint(checkpoint)).load_from_checkpoint(checkpoint, **changed)
+    return checkpoint, task.load_from_checkpoint(checkpoint, **changed)
 
 
 def advice(model: Task, checkpoint: Path) -> list[str]:

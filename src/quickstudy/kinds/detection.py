@@ -29,7 +29,7 @@ from quickstudy.functional.detections import (
     partners,
 )
 from quickstudy.functional.intervals import proportion_interval
-from quickstudy.kinds.annotated import FoundObjects, kept_objects
+from quickstudy.kinds.annotated import FoundObjects, kept_objects, labels_of_boxes
 from quickstudy.kinds.base import KINDS, Judged, Score
 from quickstudy.kinds.class_ids import Coded, class_ids
 from quickstudy.kinds.coco import coco_of
@@ -484,9 +484,7 @@ def objects_of(item: Any, example: Batch | None = None) -> dict[str, Any]:
     boxes = boxes.reshape(-1, 4) if not boxes.numel() else boxes
     if boxes.ndim != 2 or boxes.shape[1] != 4:
         raise DataError(f"a box has 4 numbers, x and y of two corners, and these are of shape {tuple(boxes.shape)}")
-    labels = [one.item() if hasattr(one, "item") else one for one in item["labels"]]
-    if len(labels) != len(boxes):
-        raise DataError(f"there are {len(boxes)} boxes and {len(labels)} labels: each needs one")
+    labels = labels_of_boxes(item["labels"], len(boxes))
     wrong = ((boxes[:, 2:] <= boxes[:, :2]).any(1) | ~boxes.isfinite().all(1)).nonzero().flatten().tolist()
     if wrong:
         raise DataError(
@@ -494,4 +492,8 @@ def objects_of(item: Any, example: Batch | None = None) -> dict[str, Any]:
             "right one, which are larger. Of boxes of x, y, width, height add the first two to the others"
         )
     crowd = torch.as_tensor(np.asarray(item.get("crowd", [False] * len(boxes)), np.bool_))
+    if crowd.shape != (len(boxes),):
+        raise DataError(
+            f"there are {len(boxes)} boxes, and crowd={brief(item['crowd'])}: say of each whether it is one"
+        )
     return {"boxes": boxes, "labels": labels, "crowd": crowd}

@@ -289,15 +289,15 @@ class Transcription(Kind):
         return min(self.vocabulary, key=lambda one: edits.normalized_distance(one, word))
 
     def _words(self, codes: Tensor, seconds: Tensor) -> Iterator[dict[str, Any]]:
-        """Yield words with the seconds in which their first letter begins and their last one does."""
-        times = seconds.tolist()
+        """Yield words with the seconds in which the moment of their first letter begins and that of their last ends."""
+        times = seconds.tolist()  # of the middles of moments
         step = min((later - before for before, later in pairwise(times)), default=0.0)
         for blank, run in groupby(self._read(codes), lambda one: one[0] == " "):
             if not blank:
                 letters = list(run)
                 text = "".join(letter for letter, _ in letters)
-                start, end = times[letters[0][1]], times[letters[-1][1]] + step
-                yield {"text": self._known(text), "start": round(start, 3), "end": round(end, 3)}
+                start, end = times[letters[0][1]] - step / 2, times[letters[-1][1]] + step / 2
+                yield {"text": self._known(text), "start": round(max(start, 0.0), 3), "end": round(end, 3)}
 
     def written(self, answer: Any, file: str, true: Any = None, top: int = 1, unknown: bool = True) -> list[Any]:
         """Return one row; see ``Kind.written``."""
@@ -324,7 +324,9 @@ def transcript_of(item: Any, example: Batch | None = None) -> dict[str, Any]:
         except (OSError, UnicodeDecodeError) as error:
             raise DataError(f"'{item}' is no file of UTF-8 text: {error}") from error
     if not isinstance(item, str):
-        raise DataError(f"a transcript is a text, and this is {brief(item)}")
+        remedy = f": give it as one, {str(item)!r}" if isinstance(item, (int, float)) else ""
+        column = ", or the column as texts, frame['text'].astype(str)" if remedy else ""
+        raise DataError(f"a transcript is a text, and this is {brief(item)}{remedy}{column}")
     if "\0" in item:
         raise DataError(f"the transcript {brief(item)} holds a NUL byte, as no text does")
     return {"text": item}

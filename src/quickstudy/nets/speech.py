@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -343,9 +344,11 @@ def letters_of(backbone: SoundEncoder) -> Letters | None:
     Raises:
         ConfigError: its file is damaged, or its tokens are no letters.
     """
-    folder = backbone.source
-    if not isinstance(folder, Path):
-        return None
+    return _letters_in(backbone.source) if isinstance(backbone.source, Path) else None
+
+
+@lru_cache(maxsize=1)
+def _letters_in(folder: Path) -> Letters | None:
     told = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     file = folder / "vocab.json"
     if not any(str(name).endswith("ForCTC") for name in told.get("architectures") or ()) or not file.is_file():

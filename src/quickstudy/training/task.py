@@ -550,6 +550,38 @@ class Task(OfDomain, L.LightningModule):
 
     # ---- use
 
+    def with_strategy(
+        self, training_strategy: str, training_strategy_kwargs: Mapping[str, Any] | None = None, **arguments: Any
+    ) -> Self:
+        """Return a model of another strategy that begins with this one's encoder, and knows what data that has seen.
+
+        So a network of ordinary training is tested by episodes (``"nearest_neighbour"``, ``"finetune"``), which are the
+        baselines of Chen et al. 2019, https://arxiv.org/abs/1904.04232, or trained on by episodes.
+
+        Args:
+            training_strategy: see the class.
+            training_strategy_kwargs: likewise.
+            arguments: others of the class, such as ``learning_rate``.
+
+        Raises:
+            ConfigError: the strategy or an option is unknown.
+        """
+        made = type(self)(
+            backbone=copy.deepcopy(self.encoder.backbone),
+            training_strategy=training_strategy,
+            training_strategy_kwargs=training_strategy_kwargs,
+            **arguments,
+        )
+        made.encoder = copy.deepcopy(self.encoder)
+        if self.encoder.made_by is not None:
+            made.unsaved.remove("backbone")
+            made.hparams["backbone"], made.hparams["backbone_kwargs"] = self.encoder.made_by
+        made.load_options = dict(self.load_options)
+        made.trained_classes = self.trained_classes or self.classes
+        made.validated_classes = self.validated_classes
+        made.trained_examples, made.validated_examples = self.trained_examples, self.validated_examples
+        return made.to(self.device).eval()
+
     def adapt(
         self,
         inputs: Any = None,
