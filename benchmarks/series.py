@@ -3,10 +3,10 @@
     python benchmarks/series.py --root data/series                     # all; or
     python benchmarks/series.py --root data/series --only air step
 
-In the folder: ETTh1.csv.gz (Zhou et al. 2021, https://arxiv.org/abs/2012.07436) and airline-passengers.csv.gz. ETTh1 is
-split as published, 12, 4 and 4 months; every fourth window of the test is judged. Penalties, rates and epochs follow from
-the validation months. Exponential smoothing needs ``quickstudy[series]``, Fracast ``quickstudy[offline]``. Intervals are
-95%, over blocks of windows (``data.series.Windows.blocks``); one window has none.
+In the folder: ETTh1.csv.gz (Zhou et al. 2021, https://arxiv.org/abs/2012.07436) and airline-passengers.csv.gz. ETTh1
+is split as published, 12, 4 and 4 months; every fourth window of the test is judged. Penalties, rates and epochs follow
+from the validation months. Exponential smoothing needs ``quickstudy[series]``, Fracast ``quickstudy[offline]``.
+Intervals are 95%, over blocks of windows (``data.series.Windows.blocks``); one window has none.
 """
 
 from __future__ import annotations
