@@ -69,7 +69,8 @@ class _OfHistory(nn.Module):
         places = [(row, target) for row in range(count) for target in range(targets)]
         told = self.told([own_NCL[row, target, first_NC[row, target] :] for row, target in places])
         found = torch.from_numpy(told).to(past_NCL.device).reshape(count, targets, -1)
-        return ((found - level_NC1) / spread_NC1).to(past_NCL)
+        scaled: Tensor = (found - level_NC1) / spread_NC1
+        return scaled.to(past_NCL)
 
 
 @BACKBONES.register("ets")
@@ -100,7 +101,7 @@ def _smoothed(history: Numbers, horizon: int, period: int) -> Numbers:
         warnings.simplefilter("ignore")  # of forms that do not fit
         for season in seasons:
             for trend, damped in ((None, False), ("add", False), ("add", True)):
-                form = {"trend": trend, "damped_trend": damped, "seasonal": season}
+                form: dict[str, Any] = {"trend": trend, "damped_trend": damped, "seasonal": season}
                 form |= {"seasonal_periods": period} if season else {}
                 error = float(np.abs(smoothing(early, **form).fit().forecast(held) - late).mean())
                 if math.isfinite(error) and (best is None or error < best[0]):
