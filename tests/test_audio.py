@@ -290,8 +290,14 @@ def test_a_sound_of_many_channels_and_samples_is_refused_before_it_is_decoded(
     with pytest.raises(DataError, match=told):
         Sound(seconds=3).load(wav(channels))
     monkeypatch.setattr("quickstudy.audio.modality._DECODED", 3 * 2 * RATE - 1)
-    with pytest.raises(DataError, match="make it one channel of 16000"):
+    with pytest.raises(DataError, match="make it one channel of 8000"):
         Sound(seconds=1).load(wav(channels))
+    whole = Sound(features="wave", whole=True, sample_rate=RATE, max_seconds=20_000)
+    monkeypatch.setattr("quickstudy.audio.modality._DECODED", 120 * RATE)
+    with pytest.raises(
+        DataError, match=r"has 1 channel of 8,000 .*: cut it into parts of 2 minutes \(ffmpeg .* 120 it"
+    ):
+        whole.load(wav(tone(300, 121)))
 
 
 def test_samples_that_are_none_are_told() -> None:

@@ -96,6 +96,8 @@ def test_every_kind_is_among_the_cases() -> None:
         "detection3d",
         "entities",
         "faces",
+        "forecasting",
+        "generated_transcription",
         "instance_segmentation",
         "keypoints",
         "poses",

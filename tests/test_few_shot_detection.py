@@ -193,6 +193,10 @@ def test_regions_of_nothing_known_are_unknown(base: ObjectDetector) -> None:
         ([{"boxes": [[1, 1, 9, 9]], "labels": ["background"]}], "is what lies beside all objects"),
         ([{"boxes": [], "labels": []}], "no target has an object"),
         ([{"boxes": [[9, 1, 1, 9]], "labels": ["a"]}], r"box 0 is \[9"),
+        ([{"boxes": [[1, 1, 9, 9]], "labels": 5}], "labels of boxes are a list with one for each box, and not 5"),
+        ([{"boxes": [[1, 1, 9, 9]], "labels": [["a"]]}], "a label of a box is a name or a whole number"),
+        ([{"boxes": [[1, 1, 9, 9]], "labels": ["a", "b"]}], "1 boxes and 2 labels: each needs one"),
+        ([{"boxes": [[1, 1, 9, 9]], "labels": ["a"], "crowd": [0, 1]}], r"1 boxes, and crowd=\[0, 1\]"),
     ],
 )
 def test_boxes_that_cannot_be_learned_are_told(base: ObjectDetector, targets: Any, message: str) -> None:

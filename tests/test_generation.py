@@ -29,6 +29,7 @@ from quickstudy.serve.service import Service
 from quickstudy.testing import check_kind
 from quickstudy.text import Summarization, SummarizationData, Text, Translation, TranslationData
 from quickstudy.trained import TrainedModel
+from quickstudy.training import showing
 
 QUIET: dict[str, Any] = {
     "logger": False,
@@ -102,6 +103,19 @@ def test_a_small_model_learns_to_write(model: Translation) -> None:
     (told,) = model.predictor().predict(["cg"], "scored")
     assert told["text"] == "GC"
     assert 0.5 < told["score"] <= 1
+
+
+def test_no_text_at_all_has_no_answer(model: Translation) -> None:
+    predictor = model.predictor()
+    assert predictor.predict([]) == predictor.predict([], "scored") == predictor.rank([]) == []
+
+
+def test_a_batch_is_shown_with_its_targets(model: Translation, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[str] = []
+    monkeypatch.setattr(showing, "Cell", lambda picture, label: shown.append(label))
+    monkeypatch.setattr(showing, "sheet_of", lambda sections: None)
+    data(vocabulary_size=258).show_batch("train", model)
+    assert len(shown) == 6 and {*shown} <= {*TARGETS}
 
 
 def test_a_saved_model_writes_alike(model: Translation, tmp_path: Path) -> None:
@@ -268,7 +282,7 @@ def test_a_model_without_a_tokenizer_that_is_read_is_told(folder: Path, tmp_path
     for name in ("config.json", "generation_config.json", "model.safetensors"):
         shutil.copy(folder / name, tmp_path / name)
     (tmp_path / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "MarianTokenizer"}))
-    with pytest.raises(ConfigError, match=r"holds no tokenizer.json.*Marian and M2M100 keep theirs"):
+    with pytest.raises(ConfigError, match=r"holds no tokenizer.json.*Choose a model that has a tokenizer.json"):
         Translation(backbone=str(tmp_path))
 
 
@@ -347,6 +361,8 @@ def test_pairs_of_files_that_do_not_fit_are_told(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"holds no file that ends in .source"):
         (tmp_path / "empty").mkdir()
         TranslationData.from_folders(train_folder=tmp_path / "empty")
+    with pytest.raises(DataError, match=r"there is no folder '.*emty'; did you mean '.*empty'"):
+        TranslationData.from_folders(train_folder=tmp_path / "emty")
 
 
 @pytest.mark.parametrize(

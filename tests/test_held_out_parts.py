@@ -9,8 +9,10 @@ import pytest
 import torch
 
 from quickstudy.algorithms import STRATEGIES
+from quickstudy.errors import DataError
 from quickstudy.functional.calibration import expected_calibration_error
 from quickstudy.functional.intervals import mean_interval
+from quickstudy.kinds.parts import from_json
 from quickstudy.learning.confidence import (
     HeldOutAccuracy,
     HeldOutParts,
@@ -131,3 +133,19 @@ def test_of_very_many_parts_an_even_share_is_learned_anew(monkeypatch: pytest.Mo
     found = held(rows(6, 50))  # 300, 300 and 150 rows, of which 60 each are taken
     assert torch.bincount(found.targets).tolist() == [60, 60, 50]
     assert torch.bincount(found.owners[found.targets == 0]).tolist() == [10] * 6
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"5", "5.* is no JSON of boxes"),
+        (b"\xff\xfe", "is no JSON of boxes"),
+        (b"[" * 100_000, "is no JSON of boxes"),
+        (b"[" + b"0," * 1000 + b"0]", "1,001 are too many"),
+        (b" " * 2_000_000, "2,000,000 bytes are too many"),
+    ],
+)
+def test_a_request_marks_few_parts_in_json(content: bytes, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        from_json(content, "boxes")
+    assert from_json(b"[[4, 5, 20, 25]]", "boxes") == [[4, 5, 20, 25]]

@@ -64,7 +64,7 @@ LAYERS = [
     ["trainer", "embedded"],
     ["crossvalidation"],
     [*DOMAINS],  # which never import each other
-    ["serve", "ladder"],
+    ["bench", "serve", "ladder"],
     ["testing"],
     ["cli"],
     ["__main__"],

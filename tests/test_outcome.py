@@ -19,7 +19,7 @@ from quickstudy import DataError, Episode, Trainer
 from quickstudy.algorithms import STRATEGIES
 from quickstudy.functional.intervals import mean_interval
 from quickstudy.image import ImageClassificationData, ImageClassifier
-from quickstudy.kinds.base import ACCURACY
+from quickstudy.kinds.base import ACCURACY, Score
 from quickstudy.runs.results import measured_on, of_an_episode, result_of, sentence
 from quickstudy.training.outcome import NO_NUMBER, Answers, Outcome, difference
 
@@ -203,6 +203,12 @@ def test_several_labels_have_figures_by_label() -> None:
         assert figures["f1"] == pytest.approx(2 * hits / (named[:, column].sum() + 40))
     assert "per_class" not in result and result["accuracy"] == pytest.approx(np.mean(named == there))
     assert "f1 " in str(trainer.outcome) and difference(*2 * [trainer.outcome]).mean == 0  # type: ignore[list-item]
+
+
+def test_a_column_of_figures_is_written_as_it_is_read(tmp_path: Path) -> None:
+    figures = np.arange(8.0).reshape(4, 2)[:, 0]
+    Outcome("examples", figures, np.arange(4), score=Score("f1")).write(tmp_path / "test.safetensors")
+    assert Outcome.read(tmp_path / "test.safetensors").figures.tolist() == [0, 2, 4, 6]
 
 
 def test_it_is_written_and_read_and_damage_is_told(tmp_path: Path) -> None:

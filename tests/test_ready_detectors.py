@@ -25,9 +25,9 @@ SMALL: dict[str, Any] = {"d_model": 16, "decoder_ffn_dim": 16, "decoder_layers":
 def whole(detector: str) -> Any:
     """A small detector of random weights."""
     torch.manual_seed(0)
-    if detector == "rt_detr":
+    if detector != "rf_detr":
         backbone = {"embedding_size": 8, "hidden_sizes": [8, 8, 8, 8], "depths": [1] * 4, "layer_type": "basic"}
-        config = transformers.RTDetrConfig(
+        config = getattr(transformers, READY[detector].replace("ForObjectDetection", "Config"))(
             backbone_config=transformers.RTDetrResNetConfig(**backbone, out_indices=[2, 3, 4]),
             encoder_hidden_dim=16,
             encoder_in_channels=[8, 8, 8],
@@ -38,7 +38,7 @@ def whole(detector: str) -> Any:
             id2label=NAMES,
             **SMALL,
         )
-        return transformers.RTDetrForObjectDetection(config)
+        return getattr(transformers, READY[detector])(config)
     backbone = {
         "hidden_size": 16,
         "num_hidden_layers": 2,
@@ -66,7 +66,7 @@ def ready(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
             if isinstance(layer, nn.Linear) and "class" in name:
                 nn.init.normal_(layer.weight)
     made.save_pretrained(folder)
-    of = {"rt_detr": transformers.RTDetrImageProcessor, "rf_detr": transformers.RfDetrImageProcessor}[request.param]
+    of = getattr(transformers, "RfDetrImageProcessor" if request.param == "rf_detr" else "RTDetrImageProcessor")
     of(size={"height": SIDE, "width": SIDE}).save_pretrained(folder)
     return request.param, folder, made
 
@@ -108,7 +108,7 @@ def test_it_goes_on_with_classes_of_ones_own(ready: tuple[str, Path, Any], tmp_p
     assert task.predictor().classes == tuple(NAMES.values())  # and yet
     Trainer(max_epochs=0, **QUIET).finetune(task, datamodule=data)
     assert task.classes == ("dog", "lynx") and isinstance(task.head, RtDetr)
-    layer = "model.decoder.class_embed.1" if detector == "rt_detr" else "class_embed"
+    layer = "class_embed" if detector == "rf_detr" else "model.decoder.class_embed.1"
     own, theirs = (one.get_submodule(layer).weight for one in (task.head.network, made))
     assert own.shape == (2, 16) and torch.equal(own[0], theirs[2]) and not torch.isin(own[1], theirs).any()
     assert not {id(one) for one in task.encoder.parameters()} & {id(one) for one in task.head.parameters()}

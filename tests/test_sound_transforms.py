@@ -7,9 +7,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from quickstudy.audio import Sound
+from quickstudy import Trainer
+from quickstudy.audio import Sound, SpeechRecognition, SpeechRecognitionData
+from quickstudy.audio.modality import rejoined
 from quickstudy.audio.transforms import _NAMED
+from quickstudy.batches import stack
 from quickstudy.data.samples import TRANSFORMS, Samples
+
+RATE = 4000
 
 
 def spectrum() -> Tensor:
@@ -79,3 +84,51 @@ def test_noise_is_as_loud_as_it_says() -> None:
 
 def test_embedders_of_sounds_have_views() -> None:
     assert Sound.views in TRANSFORMS.names()
+
+
+@pytest.mark.parametrize("seconds", [1.0, 30.0])
+def test_of_a_sound_as_a_whole_nothing_is_lost(seconds: float) -> None:
+    reads = Sound(features="wave", whole=True, sample_rate=RATE, seconds=seconds)
+    times = np.arange(RATE * 2) / RATE
+    given = reads({"array": np.sin(2 * np.pi * (200 + 50 * times) * times), "sampling_rate": RATE})
+    before = rejoined(stack([given]))
+    for name in ("pitch", "shift", "noise", "shift_noise", "sound_views"):
+        for _ in range(5):
+            found = TRANSFORMS[name](given)
+            assert found.keys() == given.keys()
+            after = rejoined(stack([found]))
+            length = int(after["mask"].sum())
+            starts, counts = found["places"][:, 2], found["windows"]["mask"].sum(1)
+            assert (starts[1:] < (starts + counts)[:-1]).all()  # they still overlap
+            if name == "pitch":
+                assert 2 * RATE / 1.11 <= length <= 2 * RATE / 0.89
+                ends = [one["wave"][0][one["mask"][0]][-RATE // 20 :] for one in (before, after)]
+                assert all(float(end.abs().max()) > 0.5 for end in ends)
+            elif name == "shift":
+                moved = after["wave"][0][after["mask"][0]]
+                assert torch.equal(moved[-2 * RATE :], before["wave"][0])
+                assert not moved[: -2 * RATE].any() and len(moved) <= 2.2 * RATE
+            else:
+                assert length >= 2 * RATE
+
+
+def test_speech_is_learned_from_changed_sounds() -> None:
+    noise = np.random.default_rng(0)
+    sounds = [noise.standard_normal(RATE // 2) for _ in range(4)]
+    data = SpeechRecognitionData.from_arrays(
+        sampling_rate=RATE,
+        train_arrays=sounds,
+        train_targets=["a", "b", "ab", "b a"],
+        sample_rate=RATE,
+        batch_size=2,
+        transform="shift_pitch_specaugment",
+    )
+    model = SpeechRecognition(backbone_kwargs={"bands": 8, "width": 8, "layers": 1, "heads": 2})
+    Trainer(
+        max_epochs=1,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    ).fit(model, datamodule=data)
+    assert model.trained_on[0] == 4

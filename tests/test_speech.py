@@ -85,6 +85,18 @@ def test_words_have_their_times(model: SpeechRecognition) -> None:
     assert 0.5 < second["start"] < 0.85 < second["end"] < 1
 
 
+def test_times_are_those_of_the_moments_that_tell_letters() -> None:
+    kind = Transcription(letters=" ab")
+    codes = torch.tensor([0, 2, 2, 0, 3, 1, 0, 3])  # of moments of 0.04 s
+    outputs = {
+        "logits": torch.nn.functional.one_hot(codes, 4).float()[None],
+        "mask": torch.ones(1, 8, dtype=torch.bool),
+        "seconds": (torch.arange(8) + 0.5)[None] * 0.04,
+    }
+    (words,) = kind.answers(outputs, "words")
+    assert words == [{"text": "ab", "start": 0.04, "end": 0.2}, {"text": "b", "start": 0.28, "end": 0.32}]
+
+
 def test_a_sound_of_another_rate_is_brought_to_that_of_the_model(model: SpeechRecognition) -> None:
     twice = np.repeat(tune("cab", 99), 2)
     assert model.predictor().predict([{"array": np.stack([twice, twice]), "sampling_rate": 2 * RATE}]) == ["cab"]
@@ -250,6 +262,7 @@ def test_folders_have_texts_beside_sounds(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"two\.wav'? has no transcript: write what is said into 'two\.txt'"):
         SpeechRecognitionData.from_folders(train_folder=tmp_path)
     (tmp_path / "book.trans.txt").write_text("two C\n")
+    (tmp_path / "LIESMICH.txt").write_bytes("Gespr\xe4che".encode("latin-1"))
     table = SpeechRecognitionData.from_folders(train_folder=tmp_path).table("train")
     assert table is not None and table.annotations is not None
     said = {str(table.inputs[row])[-7:]: table.annotations.target(row)["text"] for row in range(2)}  # type: ignore[index]
@@ -271,8 +284,12 @@ def test_what_cannot_be_learned_is_told() -> None:
         Transcription().meet(None, "fit")
     with pytest.raises(ConfigError, match="it is CTC's"):
         Transcription().loss("cross_entropy")
-    with pytest.raises(DataError, match="a transcript is a text, and this is 7"):
+    with pytest.raises(
+        DataError, match=r"a transcript is a text, and this is 7: give it as one, '7', or the column as"
+    ):
         Transcription.encode([7]).target(0)
+    with pytest.raises(DataError, match=r"a transcript is a text, and this is None$"):
+        Transcription.encode([None]).target(0)
     with pytest.raises(ConfigError, match="no multiple of heads=3: type width=33"):
         SmallSpeech(width=32, heads=3)
 
@@ -290,3 +307,75 @@ def test_more_letters_than_moments_are_told() -> None:
             encoder, kind.head(encoder, example), example, stack([annotations.target(0)]), kind.loss(None)
         )
     assert torch.isfinite(judged.loss)
+
+
+WAV2VEC2 = {
+    "hidden_size": 16,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "intermediate_size": 16,
+    "conv_dim": [8, 8],
+    "conv_kernel": [10, 8],
+    "conv_stride": [5, 4],
+    "num_feat_extract_layers": 2,
+    "num_conv_pos_embeddings": 4,
+    "num_conv_pos_embedding_groups": 2,
+    "feat_extract_norm": "layer",
+    "do_stable_layer_norm": True,
+}
+
+
+@pytest.fixture
+def trained_by_ctc(tmp_path: Path) -> Path:
+    """Return the folder of a model that tells letters, with its vocabulary."""
+    import transformers
+
+    tokens = ["<pad>", "<s>", "</s>", "<unk>", "|", "C", "A", "B", "'"]
+    torch.manual_seed(0)
+    model = transformers.Wav2Vec2ForCTC(transformers.Wav2Vec2Config(vocab_size=len(tokens), pad_token_id=0, **WAV2VEC2))
+    torch.nn.init.normal_(model.lm_head.weight)
+    model.save_pretrained(tmp_path)
+    (tmp_path / "vocab.json").write_text(json.dumps({token: code for code, token in enumerate(tokens)}))
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "Wav2Vec2CTCTokenizer"}))
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps({"sampling_rate": RATE, "do_normalize": True}))
+    return tmp_path
+
+
+def test_a_model_of_the_hub_keeps_its_letters(trained_by_ctc: Path, tmp_path: Path) -> None:
+    import transformers
+
+    task = SpeechRecognition(backbone=str(trained_by_ctc), case=True)
+    assert task.kind.letters == " CAB'"
+    model = transformers.Wav2Vec2ForCTC.from_pretrained(trained_by_ctc).eval()
+    wave = torch.from_numpy(tune("cab ba", 3)).float()
+    (told,) = task.predictor().predict([{"array": wave.numpy(), "sampling_rate": RATE}], "logits")
+    with torch.no_grad():
+        wanted = model(((wave - wave.mean()) / (wave.var(correction=0) + 1e-7).sqrt())[None]).logits[0]
+    both = min(len(told), len(wanted))
+    assert torch.allclose(told[: both - 4], wanted[: both - 4, [0, 4, 5, 6, 7, 8]], atol=1e-4)
+    small = SpeechRecognition(backbone=str(trained_by_ctc)).predictor()
+    assert small.kind.letters == " cab'"
+    (text,) = small.predict([{"array": wave.numpy(), "sampling_rate": RATE}])
+    assert text and {*text} <= {*" cab'"}
+    small.save(tmp_path / "saved")
+    assert TrainedModel.load(tmp_path / "saved").predict([{"array": wave.numpy(), "sampling_rate": RATE}]) == [text]
+
+
+def test_a_given_alphabet_takes_another_head(trained_by_ctc: Path) -> None:
+    task = SpeechRecognition(backbone=str(trained_by_ctc), alphabet="xyz")
+    assert task.head is None and task.kind.meet(None, "fit").letters == " xyz"
+    (trained_by_ctc / "vocab.json").write_text(json.dumps({"<pad>": 0, "ab": 1}))
+    with pytest.raises(ConfigError, match="tells tokens of several letters, such as 'ab'"):
+        SpeechRecognition(backbone=str(trained_by_ctc))
+
+
+def test_windows_that_fill_up_are_not_heard(model: SpeechRecognition) -> None:
+    reads = model.predictor().modality.with_options({"seconds": 2.0})
+    batch = stack([reads(sound("ab")), reads(sound("cab " * 9))])
+    heard: list[int] = []
+    hook = model.encoder.backbone.spectrum.register_forward_pre_hook(lambda _, given: heard.append(len(given[0])))  # type: ignore[union-attr, operator]
+    assert model.head is not None
+    with torch.inference_mode():
+        model.kind.outputs(model.encoder, model.head, batch)
+    hook.remove()  # type: ignore[union-attr]
+    assert sum(heard) == int(batch["windows"]["mask"].any(-1).sum()) < batch["windows"]["mask"][..., 0].numel()

@@ -126,7 +126,7 @@ class TrainedModel(model_folder.Trained):
         """
         check_counts(count=count)
         outputs = list(self._outputs(self._reader.listed(inputs), batch_size))
-        return self.kind.ranked(joined(self.kind, outputs), count)
+        return self.kind.ranked(joined(self.kind, outputs), count) if outputs else []
 
     def embed(self, inputs: Any, *, keep: bool = True, batch_size: int = _AT_ONCE) -> NDArray[Any]:
         """Return the features ``[N, D]`` that its encoder makes of N inputs, computed once; see ``embeddings``.

@@ -310,11 +310,7 @@ class Sound(Modality):
                 if sought < clip.length and file.format == "FLAC":  # which does not say how many bytes it has
                     read(clip.length - 1, 1)
                 if (decoded := sought * file.channels) > _DECODED:
-                    raise DataError(
-                        f"{name} has {file.channels} channels of {clip.rate:,} samples a second, of which {decoded:,} "
-                        f"samples were decoded; more than {_DECODED:,} are refused: make it one channel of "
-                        f"{self.sample_rate} (ffmpeg -i IT -ac 1 -ar {self.sample_rate} it.wav)"
-                    )
+                    raise DataError(_too_much(clip, file.channels, decoded, self.sample_rate))
                 yield clip
         except soundfile.SoundFileError as error:
             raise DataError(unreadable(name, content)) from error
@@ -506,6 +502,27 @@ class Sound(Modality):
         return SoundValues(self, encoder)
 
 
+def rejoined(sounds: Batch) -> Batch:
+    """Return sounds that were read as a whole as they were before they were cut into windows.
+
+    Args:
+        sounds: see ``Sound``, ``[N, W, L]``.
+
+    Returns:
+        ``{"wave": [N, M], "mask": [N, M]}``
+    """
+    wave, mask, starts = sounds["windows"]["wave"], sounds["windows"]["mask"], sounds["places"][..., 2]
+    if wave.shape[1] == 1:
+        return {"wave": wave[:, 0], "mask": mask[:, 0]}
+    counts = mask.sum(2)
+    whole = wave.new_zeros(len(wave), int((starts + counts).max()))
+    for row, place in counts.nonzero().tolist():
+        start, count = int(starts[row, place]), int(counts[row, place])
+        whole[row, start : start + count] = wave[row, place, :count]
+    lengths = (starts + counts).amax(1)
+    return {"wave": whole, "mask": torch.arange(whole.shape[1], device=wave.device) < lengths[:, None]}
+
+
 class SoundValues(TiledValues):
     """Spectra and waves as they are, for a network that hears as many samples a second."""
 
@@ -560,6 +577,21 @@ def _no_sound(samples: NDArray[Any], peak: float) -> str:
     return (
         f"{len(wrong)} samples that no sound reaches, up to {peak:.3g}, where floats are to lie in -1..1: they are "
         "damaged. Replace them, np.where(abs(samples) > 1, 0, samples), or leave the sound out"
+    )
+
+
+def _too_much(clip: Clip, channels: int, decoded: int, sample_rate: int) -> str:
+    """Say of a sound that too many samples of it were decoded, and what makes fewer of them."""
+    told = (
+        f"{clip.name} has {channels} channel{'s' * (channels != 1)} of {clip.rate:,} samples a second, of which "
+        f"{decoded:,} samples were decoded; more than {_DECODED:,} are refused: "
+    )
+    fewer = min(sample_rate, clip.rate)
+    if decoded * fewer <= _DECODED * channels * clip.rate:
+        return f"{told}make it one channel of {fewer} (ffmpeg -i IT -ac 1 -ar {fewer} it.wav)"
+    minutes = _DECODED // (60 * fewer)
+    return (
+        f"{told}cut it into parts of {minutes} minutes (ffmpeg -i IT -f segment -segment_time {60 * minutes} it%d.wav)"
     )
 
 

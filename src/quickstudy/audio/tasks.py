@@ -172,11 +172,11 @@ class AudioRegressor(Regressor, AudioTask):
 
 
 class SpeechRecognition(Task):
-    """Tells what is said, letter by letter; see ``Task`` for the arguments.
+    """Tells what is said; see ``Task`` for the arguments.
 
     Those of the answers are the options of ``kinds.transcription.Transcription``. The default backbone,
-    ``"small_speech"``, starts from nothing; wav2vec 2.0, HuBERT, WavLM and Whisper's encoder go by their names on the
-    Hugging Face Hub, or their folders.
+    ``"small_speech"``, learns letters from nothing; ``"whisper_tiny_en"`` writes English at once. Other Whispers,
+    wav2vec 2.0, HuBERT and WavLM go by their names on the Hugging Face Hub, or their folders.
     """
 
     modality = Sound(features="wave", whole=True)

@@ -42,9 +42,12 @@ def transcribed_folder(
     if not sounds:
         raise DataError(f"'{path}' holds no sound that ends in one of {', '.join(sorted(endings))}")
     said: dict[str, str] = {}
+    beside = {str(Path(names[row]).with_suffix("")) for row in sounds}
     for row, name in enumerate(names):
-        if not name.lower().endswith(".txt"):
-            continue
+        if not name.endswith(_LISTS) and (
+            not name.lower().endswith(".txt") or str(Path(name).with_suffix("")) not in beside
+        ):
+            continue  # a sound, or a text on all of them, such as readme.txt
         try:
             text = _content(files[row]).decode("utf-8-sig")
         except UnicodeDecodeError as error:

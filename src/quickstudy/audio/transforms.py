@@ -2,8 +2,9 @@
 
 Each takes and returns a spectrum ``[1, F, T]`` of decibels above silence, uint8 or floats of 0..1, or a wave,
 ``{"wave": [L], "mask": [L]}``; or windows of these. What is moved beyond an end is lost, and silence follows it in.
+Of a sound that is heard as a whole, for what is said in it, nothing is lost: it becomes longer or shorter.
 
-Shapes: F bands, T frames, L samples.
+Shapes: F bands, T frames, L samples, W windows.
 """
 
 from __future__ import annotations
@@ -36,6 +37,10 @@ _QUIETEST, _LOUDEST = 30.0, 10.0
 
 
 def _in_turn(parts: tuple[str, ...], sound: Batch) -> Batch:
+    if in_windows(sound) and "places" in sound:
+        for part in parts:
+            sound = _WHOLE.get(part, partial(_each_window, part))(sound)
+        return sound
     if in_windows(sound):
         return {"windows": stack([_in_turn(parts, window) for window in windows_of(sound)])}
     for part in parts:
@@ -99,6 +104,35 @@ def _other_speed(wave: Tensor) -> Tensor:
     return F.pad(played, (0, len(wave) - len(played)))
 
 
+def _each_window(part: str, sound: Batch) -> Batch:
+    """Change the windows of a whole sound, each by chance."""
+    return {**sound, "windows": stack([_in_turn((part,), window) for window in windows_of(sound)])}
+
+
+def _whole_at_other_speed(sound: Batch) -> Batch:
+    """Play a whole sound faster and higher or slower and lower, by up to a tenth."""
+    speed = 0.9 + 0.2 * float(torch.rand(()))
+    wave_WL, mask_WL = sound["windows"]["wave"], sound["windows"]["mask"]
+    length = max(round(wave_WL.shape[1] / speed), 1)
+    played_WL = F.interpolate(wave_WL[:, None], size=length, mode="linear")[:, 0]
+    counts_W = (mask_WL.sum(1) / speed).round().clamp(1, length)
+    there_WL = torch.arange(length) < counts_W[:, None]
+    places = (sound["places"] / speed).round().to(sound["places"].dtype)
+    return {**sound, "windows": {"wave": played_WL * there_WL, "mask": there_WL}, "places": places}
+
+
+def _whole_behind_silence(sound: Batch) -> Batch:
+    """Put silence before a whole sound, up to a tenth of its first window."""
+    wave_WL = sound["windows"]["wave"]
+    if len(wave_WL) > 1:  # whose windows would no longer fit together
+        return sound
+    steps = int(torch.randint(0, wave_WL.shape[1] // 10 + 1, ()))
+    moved = {name: F.pad(leaf, (steps, 0)) for name, leaf in sound["windows"].items()}
+    moved["mask"][:, :steps] = True
+    places = sound["places"] + torch.tensor([0, steps, 0])
+    return {**sound, "windows": moved, "places": places}
+
+
 _SPECTRA: dict[str, Callable[[Any], Any]] = {
     "shift": partial(_moved, 0.1),
     "far_shift": partial(_moved, 0.25),
@@ -111,6 +145,12 @@ _WAVES: dict[str, Callable[[Any], Any]] = {
     "noise": _noisy_wave,
     "pitch": _other_speed,
     "masks": partial(_masked, (-1,)),
+}
+
+_WHOLE: dict[str, Callable[[Any], Any]] = {
+    "shift": _whole_behind_silence,
+    "far_shift": _whole_behind_silence,
+    "pitch": _whole_at_other_speed,
 }
 
 for _name, _parts in _NAMED.items():

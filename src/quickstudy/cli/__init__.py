@@ -45,6 +45,7 @@ COMMANDS = {
     ),
     "embed": Command("embed", "write a model's embeddings of inputs, draw them, or find the nearest"),
     "export": Command("export", "write an ONNX or torch.export file that answers without quickstudy"),
+    "bench": Command("bench", "reproduce a published table, cell by cell, and compare"),
     "serve": Command("serve", "answer over HTTP with a saved model, and let it learn"),
     "cache": Command("cache", "show which embeddings are kept, and clear them"),
     "list": Command("listing", "name the strategies, backbones, data sets, optimizers and schedulers there are"),

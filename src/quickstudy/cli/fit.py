@@ -22,6 +22,7 @@ from quickstudy.cli.flags import FlagParser, add_flags, function_flags
 from quickstudy.cli.imports import also_importing
 from quickstudy.cli.runs import (
     CONFIG,
+    PARTS,
     add_data,
     add_model,
     add_task,
@@ -183,7 +184,7 @@ def _blind(model: Task, trainer: Trainer) -> str:
 def command_to_test(checkpoint: Path, data: Mapping[str, Any], task: str = MEANT) -> str:
     """Return the command that tests a checkpoint, on the test data of its run or else on ``test/``, ``test.csv``."""
     words = ["quickstudy", "test", "--checkpoint", str(checkpoint)]
-    if data.get("test_split") and (checkpoint.parent / CONFIG).exists():
+    if any(data.get(part) for part in PARTS) and (checkpoint.parent / CONFIG).exists():
         return shlex.join(words)  # by what is written there
     elsewhere = ("train_", "val_", *known_by_model(task)) + ("seed",) * ("folder" not in data)
     told = {name: value for name, value in data.items() if value is not None and not name.startswith(elsewhere)}

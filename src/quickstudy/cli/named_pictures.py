@@ -150,6 +150,8 @@ def _rows(path: Path, kind: Kind | None, modality: Modality) -> tuple[Inputs, La
             f"'{path}' lacks the {what}{near} It has {few(map(repr, columns), 10)}: give each that training had, "
             "with empty cells where nothing is known"
         )
+    if modality.several_rows:
+        return modality.listed(columns), None
     others = {name: cells.tolist() for name, cells in columns.items() if name not in known}
     return Rows(columns).only([name for name in columns if name in known]), _labels(others, kind)
 

@@ -49,6 +49,29 @@ def compare(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
+def bench(parser: argparse.ArgumentParser) -> None:
+    """Reproduce a published table: train its cells by recipes, test them by the paper's protocol, and compare.
+
+    ``quickstudy bench snell2017`` goes on where it was whenever it is typed again; ``--quick`` tries all of it in
+    minutes. Each cell gets a verdict: its figure lies above, within or below the published interval. Every cell leaves
+    a folder that ``quickstudy verify`` can check.
+    """
+    parser.add_argument("table", metavar="TABLE", help="snell2017, omniglot ... (a wrong name lists them)")
+    parser.add_argument("--root", metavar="FOLDER", help="of the data's archives; default: QUICKSTUDY_DATA")
+    parser.add_argument("--out", type=Path, default=Path("runs/bench"), metavar="FOLDER", help="default: runs/bench")
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="rows, columns or recipes, instead of all")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0], metavar="N", help="train with each; default: 0")
+    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="trainings side by side; default: 1")
+    parser.add_argument("--quick", action="store_true", help="20 steps and 20 episodes of each: a smoke test")
+    parser.add_argument("--show", action="store_true", help="train nothing, and print what there is")
+    parser.add_argument(
+        "--algorithm", metavar="FILE:CLASS", help="an algorithm of your own, as a row more: my_file.py:MyAlgorithm"
+    )
+    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the table in Markdown")
+    parser.add_argument("--latex", type=Path, metavar="FILE", help="write it in LaTeX")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures, with commands and hardware")
+
+
 def predict(parser: argparse.ArgumentParser) -> None:
     """Answer to pictures, texts, sounds or rows with a saved model, a run or a checkpoint.
 

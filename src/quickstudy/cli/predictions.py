@@ -8,6 +8,7 @@ from typing import Any
 from quickstudy.data.identity import TELLS_NOTHING
 from quickstudy.kinds.base import Kind
 from quickstudy.learning.changes import UNKNOWN
+from quickstudy.modality import one_of
 
 
 class Tally:
@@ -43,7 +44,7 @@ class Tally:
             self._right += true is not None and label == (true if true in self._classes else UNKNOWN)
 
     def __str__(self) -> str:
-        called = self._called if self.pictures != 1 else self._called.removesuffix("s")
+        called = self._called if self.pictures != 1 else one_of(self._called)
         parts = [f"{self._unknown:,} {'without a label' if self._several else 'unknown'}"] if self._classes else []
         parts.append(f"{self.unreadable:,} unreadable")
         if self._labelled:

@@ -34,6 +34,8 @@ from quickstudy.training.processes import is_first
 from quickstudy.training.task import Task
 
 _DOORS = ("from_folders", "from_csv", "from_benchmark")
+PARTS = ("test_split", "test_from")
+"""Options of data by which its test data is a part of its training data."""
 COLUMNS = ("input_field", "input_fields", "target_fields")
 """Options of data that name the columns of its tables."""
 CONFIG = "config.yaml"
@@ -87,7 +89,7 @@ def build_data(
 
     first = named()
     if not first and names_test_data(own):
-        learned_from = () if "test_split" in own else ("train_", "val_")
+        learned_from = () if own.keys() & {*PARTS} else ("train_", "val_")
         told = {**{name: value for name, value in own.items() if not name.startswith(learned_from)}, **told}
         first = named()
     elif len(first) == 1:
@@ -144,12 +146,15 @@ def add_model(parser: ArgumentParser, task: str) -> None:
     add_flags(parser, {name: flag for name, flag in flags.items() if name != "kind"}, "model", prefix="model")
 
 
-def load_model(typed: str | None, strategy_kwargs: Mapping[str, Any] | None = None) -> tuple[Path, Task]:
-    """Return a checkpoint and its model, with other values for some of its strategy's options.
+def load_model(
+    typed: str | None, strategy_kwargs: Mapping[str, Any] | None = None, strategy: str | None = None
+) -> tuple[Path, Task]:
+    """Return a checkpoint and its model, with other values for some of its strategy's options, or another strategy.
 
     Args:
         typed: the checkpoint, or its run's folder.
-        strategy_kwargs: the other values.
+        strategy_kwargs: the other values; of another strategy all that are not as by default.
+        strategy: the other one; None: its own.
 
     Raises:
         ConfigError: none is named.
@@ -158,8 +163,11 @@ def load_model(typed: str | None, strategy_kwargs: Mapping[str, Any] | None = No
     if typed is None:
         raise ConfigError("MODEL or --checkpoint is missing: a run's folder, such as runs/1, or a checkpoint")
     checkpoint = find_checkpoint(typed)
+    task = task_class(in_checkpoint(checkpoint))
+    if strategy is not None:
+        return checkpoint, task.load_from_checkpoint(checkpoint).with_strategy(strategy, strategy_kwargs)
     changed = {"training_strategy_kwargs": strategy_kwargs} if strategy_kwargs else {}
-    return checkpoint, task_class(in_checkpoint(checkpoint)).load_from_checkpoint(checkpoint, **changed)
+    return checkpoint, task.load_from_checkpoint(checkpoint, **changed)
 
 
 def advice(model: Task, checkpoint: Path) -> list[str]:

@@ -26,7 +26,7 @@ from quickstudy.cli.runs import (
     of_a_test,
 )
 from quickstudy.cli.tasks import asked_for, named_by
-from quickstudy.errors import DataError, DataWarning, given, one_line
+from quickstudy.errors import ConfigError, DataError, DataWarning, given, one_line
 from quickstudy.files import BEST_FILE, absent, best_checkpoint
 from quickstudy.runs.folder import MEASURED, RECORD, read_json, write_measured
 from quickstudy.runs.results import against, chance, result_of, sentence
@@ -44,6 +44,12 @@ def add_arguments(parser: FlagParser) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--per_class", action="store_true", help="print the figures of each class too, the worst first")
     add_episodes(parser)
+    parser.add_argument(
+        "--training_strategy",
+        type=str | None,
+        help="judge the encoder by another strategy, without training: nearest_neighbour, finetune ...",
+    )
+    parser.add_argument("--training_strategy_kwargs", type=dict[str, Any] | None, help="its options, as JSON")
     add_data(parser, ("test",), asked_for(parser.words))
     add_trainer(parser, ("accelerator", "devices", "num_nodes", "strategy", "precision", "enable_progress_bar"))
 
@@ -56,6 +62,11 @@ def run(args: argparse.Namespace) -> int:
         "data": given(**args.data),
         "trainer": dict(args.trainer),
     }
+    if args.training_strategy is not None:
+        options |= {"strategy": args.training_strategy}
+        options["episodes"] = {**(args.training_strategy_kwargs or {}), **options["episodes"]}
+    elif args.training_strategy_kwargs is not None:
+        raise ConfigError("--training_strategy_kwargs are of another strategy: name it, --training_strategy finetune")
     checkpoint, model, result, outcome = measured(options)
     if result is None:
         return 0
@@ -98,13 +109,14 @@ def measured(options: Mapping[str, Any]) -> tuple[Path, Task, dict[str, Any] | N
     """Test a checkpoint.
 
     Args:
-        options: ``checkpoint``, and the options of ``episodes``, ``data`` and ``trainer``.
+        options: ``checkpoint``, and the options of ``episodes``, ``data`` and ``trainer``; ``strategy`` where it is
+            another than the checkpoint's.
 
     Returns:
         The checkpoint and its model; what was measured, None on all processes but the first; and what the test saw of
         each episode or example.
     """
-    checkpoint, model = load_model(options["checkpoint"], options["episodes"])
+    checkpoint, model = load_model(options["checkpoint"], options["episodes"], options.get("strategy"))
     task = named_by(type(model).__name__)
     data = build_data(options["data"], load_options(model), task, data_of_run(checkpoint))
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)

@@ -27,6 +27,8 @@ from quickstudy.batches import Batch
 from quickstudy.data.content import told_by
 from quickstudy.errors import DataError
 
+ReadMany = Callable[[Any, NDArray[np.int64]], Batch]
+"""Makes tensors ``[n, ...]`` of some of the items, which are all of one shape."""
 Read = Callable[[Any, Batch | None], Batch]
 """Makes tensors of one item; it sees the input that the target is of, as that was loaded, or None."""
 
@@ -42,12 +44,14 @@ class Annotations:
         read: see ``Read``.
         names: of the classes that the targets number from 0, where the data tells them.
         code: then turns the tensors into those that a model learns by, such as ids into codes; ``code(target)``.
+        read_many: reads several at once, ``read_many(items, rows)``, where that is faster and needs no input.
     """
 
     items: Any
     read: Read
     names: tuple[str, ...] = ()
     code: Callable[[Any], Batch] | None = None
+    read_many: ReadMany | None = None
 
     def __len__(self) -> int:
         return len(self.items)
@@ -64,6 +68,10 @@ class Annotations:
         """
         found = self.read(self.items[row], example)
         return found if self.code is None else self.code(found)
+
+    def targets(self, rows: NDArray[np.int64]) -> Batch | None:
+        """Return several as one batch; None where they are to be read one by one."""
+        return None if self.read_many is None or self.code is not None else self.read_many(self.items, rows)
 
     def select(self, rows: NDArray[np.integer[Any]]) -> Self:
         """Return those of these rows."""

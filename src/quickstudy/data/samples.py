@@ -163,7 +163,9 @@ class Samples:
         self._at_hand = isinstance(inputs, (Tensor, dict)) and annotations is None
         self._remedy = remedy
         self._transform = transform
-        self._load_many = _one_by_one if annotations is not None else getattr(load, "load_many", _one_by_one)
+        self._load_many = getattr(load, "load_many", _one_by_one)
+        if annotations is not None:
+            self._load_many = partial(_with_targets, self._load_many, annotations)
         self._decoded: Batch | None = None
         self._present = torch.zeros(0, dtype=torch.bool)
         self._trees: _Trees | None = None
@@ -451,6 +453,19 @@ def _one_by_one(inputs: Inputs, rows: NDArray[np.int64]) -> None:
     """Read none together."""
 
 
+def _with_targets(
+    load_many: Callable[[Inputs, NDArray[np.int64]], Batch | None],
+    annotations: Annotations,
+    inputs: Inputs,
+    rows: NDArray[np.int64],
+) -> Batch | None:
+    """Read several samples together, where their inputs and their targets can be."""
+    if annotations.read_many is None or (batch := load_many(inputs, rows)) is None:
+        return None
+    targets = annotations.targets(rows)
+    return None if targets is None else {"input": batch, "target": targets}
+
+
 def _size_of(sample: Batch) -> int:
     return sum(_aligned(leaf.nbytes) for leaf in tree_flatten(sample)[0])
 
@@ -546,7 +561,9 @@ def opened_file(item: Any, name: str, expected: str, most: int = MAX_FILE_BYTES)
 
 
 def file_of(inputs: Inputs, row: int) -> str | None:
-    """Return the name of the file that an input is; None where it is no file."""
+    """Return the name of an input: of the file that it is, or of a series; None where it has none."""
+    if hasattr(inputs, "called"):  # what has a name, and is no file
+        return str(inputs.called(row))
     item = inputs[row] if isinstance(inputs, (Files, list)) else None
     return str(item) if isinstance(item, (str, os.PathLike, Member)) else None
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from quickstudy.data.origins import held_origins
 from quickstudy.data.places import Files
+from quickstudy.data.series import Windows, divided_in_time
 from quickstudy.data.stages import StageName
 from quickstudy.data.table import Table
 from quickstudy.data.targets import alike, class_name, plain_number
@@ -70,11 +71,14 @@ def shares_for(
 def split_examples(table: Table, share: float, seed: int, option: str = "val_split") -> tuple[Table, Table]:
     """Move a share of each class's examples to a second table; of several labels, or of numbers, a share of all.
 
-    A class keeps one at least. Where examples have origins, whole ones are moved, about that share of each class.
+    A class keeps one at least. Where examples have origins, whole ones are moved, about that share of each class. Where
+    they are windows of series, it is the last share by time.
 
     Raises:
         DataError: nothing would be left on a side.
     """
+    if isinstance(table.inputs, Windows):
+        return divided_in_time(table, share, option)
     generator = np.random.default_rng(seed)
     if table.origins is not None:
         one_label = table.targets is not None and not table.multi_label and not table.numeric

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from quickstudy.batches import Batch
 from quickstudy.data.annotations import Annotations
 from quickstudy.data.table import Table
-from quickstudy.errors import ConfigError, check_counts, given
+from quickstudy.errors import ConfigError, DataError, brief, check_counts, given
 from quickstudy.functional.detections import shares_of_each, without_each
 from quickstudy.kinds.base import Kind
 from quickstudy.kinds.class_ids import ClassNames, Coded, class_ids, in_form
@@ -226,6 +226,28 @@ def uncoded_targets(annotations: Annotations) -> Iterator[Any]:
     """Return targets one by one as they are read, whatever they were turned into."""
     raw = replace(annotations, code=None)
     return (raw.target(row) for row in range(len(raw)))
+
+
+def labels_of_boxes(labels: Any, count: int) -> list[str | int]:
+    """Return the labels of the boxes of one input: names, or whole numbers.
+
+    Args:
+        labels: as a user gives them; None: there are none.
+        count: how many boxes there are.
+
+    Raises:
+        DataError: they are no list, one is neither, some are names and some numbers, or they are not as many.
+    """
+    if labels is not None and (isinstance(labels, (str, bytes)) or not hasattr(labels, "__iter__")):
+        raise DataError(f"labels of boxes are a list with one for each box, and not {brief(labels)}")
+    names = [] if labels is None else [one.item() if hasattr(one, "item") else one for one in labels]
+    if (odd := next((one for one in names if not isinstance(one, (str, int))), names)) is not names:
+        raise DataError(f"a label of a box is a name or a whole number, and not {brief(odd)}")
+    if len({isinstance(one, str) for one in names}) > 1:
+        raise DataError(f"labels of boxes are all names, or all numbers, and not {brief(names)}")
+    if len(names) != count:
+        raise DataError(f"there are {count} boxes and {len(names)} labels: each needs one")
+    return names
 
 
 def kept_objects(target: Mapping[str, Any], codes: Sequence[int]) -> dict[str, Tensor]:

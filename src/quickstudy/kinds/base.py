@@ -36,6 +36,7 @@ _SPOKEN = {
     "chrf": "chrF",
     "f1": "F1",
     "map": "mAP",
+    "mase": "MASE",
     "mean_iou": "mean IoU",
     "rouge_l": "ROUGE-L",
     "wer": "word error rate",
@@ -365,8 +366,23 @@ class Kind(ABC):
 
     # ---- the network
 
-    def first_head(self) -> nn.Module | None:
-        """Return the head where that needs no data to be made; else nothing."""
+    def knowing(self, encoder: Encoder) -> Kind:
+        """Return it with what its network tells of answers, as one does that was trained to give them; here itself.
+
+        Args:
+            encoder: what answers will stand on.
+
+        Raises:
+            ConfigError: the options do not go with the network.
+        """
+        return self
+
+    def first_head(self, encoder: Encoder) -> nn.Module | None:
+        """Return the head where that needs no data to be made; else nothing.
+
+        Args:
+            encoder: what it stands on.
+        """
         return None
 
     @abstractmethod
@@ -685,6 +701,8 @@ KINDS = Registry[type[Kind]](
             "embedding",
             "entities",
             "faces",
+            "forecasting",
+            "generated_transcription",
             "poses",
             "question_answering",
             "regression",

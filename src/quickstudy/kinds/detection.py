@@ -29,7 +29,7 @@ from quickstudy.functional.detections import (
     partners,
 )
 from quickstudy.functional.intervals import proportion_interval
-from quickstudy.kinds.annotated import FoundObjects, kept_objects
+from quickstudy.kinds.annotated import FoundObjects, kept_objects, labels_of_boxes
 from quickstudy.kinds.base import KINDS, Judged, Score
 from quickstudy.kinds.class_ids import Coded, class_ids
 from quickstudy.kinds.coco import coco_of
@@ -39,7 +39,7 @@ from quickstudy.nets import Encoder
 from quickstudy.nets.batch_norm import statistics_kept
 from quickstudy.nets.detection_transformer import RtDetr
 from quickstudy.nets.detectors import BY_PICTURE, GROUPS, Detector, Found, check_classifier
-from quickstudy.nets.ready_detectors import DetectorMaps
+from quickstudy.nets.ready_detectors import READY, DetectorMaps
 from quickstudy.nets.regions import of_regions
 
 MAP = Score("map", share=True)
@@ -61,7 +61,7 @@ class Detection(FoundObjects):
         class_names: names of the ids 0, 1, ... or by id, where labels are numbers; labels that are names need none.
         ignore: a label, or several, whose objects are left out.
         detector: ``"retinanet"``, ``"fcos"``, ``"faster_rcnn"``, ``"rt_detr"``, which needs transformers, or
-            ``"rf_detr"``, which has a backbone of its own.
+            ``"rt_detr_v2"`` or ``"rf_detr"``, which have a backbone of their own.
         width: channels of the feature pyramid, or of the transformer.
         most: objects that are found in a picture at most.
         min_score: of objects that an answer has; figures go through all.
@@ -83,7 +83,7 @@ class Detection(FoundObjects):
     lacking: ClassVar[str] = "the data has no objects: give some, for instance by ObjectDetectionData.from_coco"
     placed: ClassVar[bool] = True
     of_backbone: ClassVar[Mapping[str, Any]] = {"features_only": True}
-    detectors: ClassVar[tuple[str, ...]] = ("retinanet", "fcos", "faster_rcnn", "rt_detr", "rf_detr")
+    detectors: ClassVar[tuple[str, ...]] = ("retinanet", "fcos", "faster_rcnn", "rt_detr", "rt_detr_v2", "rf_detr")
     shown_by: ClassVar[str] = "prototypes"
     task_of_parts: ClassVar[str] = "object_detection"
     usual_options: ClassVar[Mapping[str, Mapping[str, Any]]] = {"prototypes": {"k": 1}}
@@ -141,10 +141,10 @@ class Detection(FoundObjects):
         """Make the detector for the maps that the encoder makes of an example, or take the one that has these maps."""
         if (own := self._own_maps(encoder)) is not None:
             return RtDetr.of_ready(own, self.classes, self.most)
-        if self.detector == "rf_detr":
+        if self.detector in READY and self.detector != "rt_detr":
             raise ConfigError(
-                "detector='rf_detr' has a backbone of its own: name it, backbone='Roboflow/rf-detr-base', or the "
-                "folder of one; over other backbones take detector='rt_detr'"
+                f"detector='{self.detector}' has a backbone of its own: name it, such as "
+                "backbone='Roboflow/rf-detr-base', or the folder of one; over other backbones take detector='rt_detr'"
             )
         with torch.no_grad(), encoder.evaluating():
             maps = encoder.maps(example)
@@ -174,9 +174,22 @@ class Detection(FoundObjects):
     def _detector(self, channels: Sequence[int], strides: Sequence[int]) -> Detector | RtDetr:
         if self.detector == "rt_detr":
             return RtDetr(channels, strides, self.choices, self.width, self.most)
-        return Detector(
-            self.detector, channels, strides, self.choices, self.width, most=self.most, classifier=self.classifier
-        )
+        options = {"most": self.most, "classifier": self.classifier, **self._further}
+        return Detector(self.detector, channels, strides, self.choices, self.width, **options)
+
+    @property
+    def _further(self) -> dict[str, Any]:
+        """Further arguments of the detector."""
+        return {}
+
+    def _by_regions(self, head: nn.Module, what: str) -> Detector:
+        """Return a detector that looks at regions, which something needs: ``what``, for the message of the error."""
+        if not isinstance(head, Detector) or not head.by_regions:
+            raise ConfigError(
+                f"{what} regions, and {self.detector} has none: train a model with detector='faster_rcnn', "
+                "classifier='cosine'"
+            )
+        return head
 
     def embedding(self, encoder: Encoder, head: nn.Module | None) -> Encoder:
         """Return the encoder with the detector that proposes regions; see ``Kind.embedding``."""
@@ -185,11 +198,7 @@ class Detection(FoundObjects):
                 "objects of further classes are learned by the regions of a trained detector: train it first, on any "
                 "classes, trainer.finetune(model, datamodule=...)"
             )
-        if not isinstance(head, Detector) or not head.by_regions:
-            raise ConfigError(
-                f"objects of further classes are learned by regions, and {self.detector} has none: train a model with "
-                "detector='faster_rcnn', classifier='cosine'"
-            )
+        head = self._by_regions(head, "objects of further classes are learned by")
         return of_regions(encoder, copy.deepcopy(head))
 
     def learner(self, encoder: Encoder, algorithm: Algorithm, load: Callable[[Any], Any]) -> Any:
@@ -205,11 +214,7 @@ class Detection(FoundObjects):
                 "strategy='tfa' is the second of two stages: train the detector first, on classes of which there is "
                 "much, trainer.finetune(model, datamodule=...)"
             )
-        if not isinstance(head, Detector) or not head.by_regions:
-            raise ConfigError(
-                f"strategy='tfa' trains the last layers of regions, and {self.detector} has none: make the model with "
-                "detector='faster_rcnn', classifier='cosine'"
-            )
+        head = self._by_regions(head, "strategy='tfa' trains the last layers of")
         fresh = replace(self, num_classes=None, class_names=None, classes=(), ids=(), codes=())
         told = fresh.meet(data, "fit")
         if told.classes == self.classes:
@@ -479,9 +484,7 @@ def objects_of(item: Any, example: Batch | None = None) -> dict[str, Any]:
     boxes = boxes.reshape(-1, 4) if not boxes.numel() else boxes
     if boxes.ndim != 2 or boxes.shape[1] != 4:
         raise DataError(f"a box has 4 numbers, x and y of two corners, and these are of shape {tuple(boxes.shape)}")
-    labels = [one.item() if hasattr(one, "item") else one for one in item["labels"]]
-    if len(labels) != len(boxes):
-        raise DataError(f"there are {len(boxes)} boxes and {len(labels)} labels: each needs one")
+    labels = labels_of_boxes(item["labels"], len(boxes))
     wrong = ((boxes[:, 2:] <= boxes[:, :2]).any(1) | ~boxes.isfinite().all(1)).nonzero().flatten().tolist()
     if wrong:
         raise DataError(
@@ -489,4 +492,8 @@ def objects_of(item: Any, example: Batch | None = None) -> dict[str, Any]:
             "right one, which are larger. Of boxes of x, y, width, height add the first two to the others"
         )
     crowd = torch.as_tensor(np.asarray(item.get("crowd", [False] * len(boxes)), np.bool_))
+    if crowd.shape != (len(boxes),):
+        raise DataError(
+            f"there are {len(boxes)} boxes, and crowd={brief(item['crowd'])}: say of each whether it is one"
+        )
     return {"boxes": boxes, "labels": labels, "crowd": crowd}

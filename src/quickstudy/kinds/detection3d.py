@@ -33,7 +33,7 @@ from quickstudy.errors import (
     given,
 )
 from quickstudy.functional.boxes import average_precision, best_of, hits
-from quickstudy.kinds.annotated import FoundObjects, kept_objects, uncoded_targets
+from quickstudy.kinds.annotated import FoundObjects, kept_objects, labels_of_boxes, uncoded_targets
 from quickstudy.kinds.base import KINDS, Judged, Score
 from quickstudy.kinds.class_ids import Coded
 from quickstudy.kinds.losses import Loss
@@ -337,15 +337,7 @@ def boxes_of(item: Any, example: Batch | None = None) -> dict[str, Any]:
             * (found.shape[-1] == 6)
         )
     found = found.reshape(-1, 7)
-    if labels is not None and (isinstance(labels, (str, bytes)) or not hasattr(labels, "__iter__")):
-        raise DataError(f"labels of boxes are a list with one for each box, and not {brief(labels)}")
-    names = [] if labels is None else [one.item() if hasattr(one, "item") else one for one in labels]
-    if (odd := next((one for one in names if not isinstance(one, (str, int))), names)) is not names:
-        raise DataError(f"a label of a box is a name or a whole number, and not {brief(odd)}")
-    if len({isinstance(one, str) for one in names}) > 1:
-        raise DataError(f"labels of boxes are all names, or all numbers, and not {brief(names)}")
-    if len(names) != len(found):
-        raise DataError(f"there are {len(found)} boxes and {len(names)} labels: each needs one")
+    names = labels_of_boxes(labels, len(found))
     for number, box in enumerate(found):
         if not np.isfinite(box).all():
             raise DataError(f"box {number} holds numbers that are not finite: {box.tolist()}. Remove it")

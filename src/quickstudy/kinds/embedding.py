@@ -83,7 +83,7 @@ class Embedding(Kind):
 
     # ---- the network
 
-    def first_head(self) -> nn.Module:
+    def first_head(self, encoder: Encoder) -> nn.Module:
         """Return what hands on the features, as they are the answer."""
         return nn.Identity()
 

@@ -59,7 +59,7 @@ class Faces(ReadyObjects):
         """Return the names of the options; see ``Kind.asked``."""
         return ["ignore", "most", "min_score", "min_face"]
 
-    def first_head(self) -> nn.Module:
+    def first_head(self, encoder: Encoder) -> nn.Module:
         """Return the second network and the third."""
         return Cascade()
 

@@ -22,7 +22,6 @@ from quickstudy.kinds.base import KINDS, Judged
 from quickstudy.kinds.detection import Detection
 from quickstudy.kinds.losses import Loss
 from quickstudy.nets import Encoder
-from quickstudy.nets.detectors import Detector
 
 
 @KINDS.register("instance_segmentation")
@@ -111,17 +110,9 @@ class Keypoints(Detection):
             raise ConfigError(f"keypoint_names has {len(names)} names, and objects have {count} points")
         return replace(met, points=tuple(names))
 
-    def _detector(self, channels: Sequence[int], strides: Sequence[int]) -> Detector:
-        return Detector(
-            self.detector,
-            channels,
-            strides,
-            self.choices,
-            self.width,
-            keypoints=len(self.points),
-            most=self.most,
-            classifier=self.classifier,
-        )
+    @property
+    def _further(self) -> dict[str, Any]:
+        return {"keypoints": len(self.points)}
 
     def _of_object(self, target: Mapping[str, Tensor]) -> dict[str, Tensor]:
         points = target["keypoints"][..., : len(self.points), :3].clone()

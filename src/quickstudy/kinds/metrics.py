@@ -16,7 +16,7 @@ from torchmetrics.utilities import dim_zero_cat
 
 from quickstudy.errors import ConfigError, unknown
 from quickstudy.functional.distances import unit
-from quickstudy.functional.intervals import mean_interval, proportion_interval, upper_reach
+from quickstudy.functional.intervals import clusters_interval, mean_interval, proportion_interval, upper_reach
 from quickstudy.functional.labels import NAMED, THERE, best_cuts, f1_of_all
 from quickstudy.functional.ngrams import BLEU_COUNTS, CHRF_COUNTS, bleu, chrf, shares_of_texts
 
@@ -144,6 +144,35 @@ class Written(Figures):
         found = dict(zip(self._names, of_each.unbind(1), strict=True))
         found |= {"bleu": shares_of_texts(bleu, words), "chrf": shares_of_texts(chrf, letters)}
         return {name: Estimate(*_of_each(own), len(values)) for name, own in found.items()}
+
+
+class BlockMeans(Figures):
+    """The means of several figures ``[n, K + 1]``, the last of which says what is not independent of each other.
+
+    Intervals are over these blocks, see ``functional.intervals.clusters_interval``; they are at least as wide as if
+    each figure were independent.
+
+    Args:
+        names: of the first of them.
+        per_example: see ``Figures``.
+    """
+
+    def __init__(self, names: Sequence[str], per_example: bool = False) -> None:
+        super().__init__(per_example)
+        self._names = names
+
+    def estimates(self) -> dict[str, Estimate]:
+        """Return the means; nothing where there were no figures."""
+        values: Tensor = self.compute()
+        if not len(values):
+            return {}
+        columns = values.double().cpu().unbind(1)
+        found = {}
+        for name, own in zip(self._names, columns, strict=False):
+            mean, half = mean_interval(own)
+            over = clusters_interval(own, columns[-1])
+            found[name] = Estimate(mean, half if half > over else over, len(values))
+        return found
 
 
 class Errors(Figures):

@@ -38,20 +38,30 @@ class Parts(NamedTuple):
     """Where they are: what ``OfParts.assembled`` needs beside answers to them."""
 
 
+_MOST_MARKS, _MOST_BYTES = 1000, 1 << 20
+
+
 def from_json(content: bytes, what: str) -> Any:
-    """Return what a request tells in JSON.
+    """Return the list, or the dict, that a request tells in JSON.
 
     Args:
         content: of a file.
         what: it is to hold, with an example, for a message.
 
     Raises:
-        DataError: it is none.
+        DataError: it is none, or too long.
     """
+    if len(content) > _MOST_BYTES:
+        raise DataError(f"{len(content):,} bytes are too many for {what}: one input has {_MOST_BYTES:,} at most")
     try:
-        return json.loads(content)
-    except ValueError as error:  # of other bytes, too
+        found = json.loads(content)
+    except (ValueError, RecursionError) as error:  # of other bytes, too
         raise DataError(f"{brief(content)} is no JSON of {what}") from error
+    if not isinstance(found, (list, dict)):
+        raise DataError(f"{brief(content)} is no JSON of {what}")
+    if len(found) > _MOST_MARKS:
+        raise DataError(f"{len(found):,} are too many: one input has {_MOST_MARKS:,} {what} at most")
+    return found
 
 
 class RowHead(nn.Module):

@@ -200,6 +200,8 @@ def in_form(kind: Any, batches: Sequence[Batch], output: str, source: Any = None
     Raises:
         DataError: an answer is not a number.
     """
+    if not batches and kind.annotates:  # whose raw answers have no form without an input
+        return []
     outputs = joined(kind, batches)
     if output in kind.forms:
         return kind.answers(outputs, output)

@@ -10,21 +10,24 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby, pairwise
-from typing import Any, ClassVar, Self
+from pkgutil import resolve_name
+from typing import Any, ClassVar, Literal, Self
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from quickstudy.batches import Batch, fold
+from quickstudy.batches import Batch, fold, take
 from quickstudy.data.annotations import Annotations, annotated
 from quickstudy.data.table import Table
-from quickstudy.errors import ConfigError, DataError, DataWarning, brief, require
+from quickstudy.errors import ConfigError, DataError, DataWarning, brief, check_choice, check_counts, given, require
 from quickstudy.functional.characters import characters_of, text_of
 from quickstudy.kinds.base import KINDS, Judged, Kind, Score
 from quickstudy.kinds.losses import Loss, own_loss
 from quickstudy.kinds.predictions import check_finite, plain_answer
 from quickstudy.nets import Encoder
+from quickstudy.nets.sound_bridge import SoundEncoder, WhisperSounds
+from quickstudy.nets.speech import letters_of
 
 _BLANK = 0
 
@@ -38,11 +41,20 @@ class Transcription(Kind):
     that of Graves et al. 2006 (https://doi.org/10.1145/1143844.1143891), the mean over sounds of that by letter. The
     score is the word error rate: words that must be put in, left out or changed, by the words of all transcripts.
 
+    A backbone with a decoder, Whisper's, writes by that instead: see ``GeneratedTranscription``. One of the Hugging
+    Face Hub that was trained by CTC keeps its letters and its head, unless an alphabet is given.
+
     Args:
-        alphabet: the letters; None: those of the training transcripts.
-        case: whether capitals are told from small letters; else all are small.
-        closed: whether only words of the training transcripts are told, as digits or commands: in place of any other
-            the one of them that takes the fewest changes of letters.
+        decoder: ``"ctc"``, or ``"generate"``: by the decoder of the backbone's own model; None: that where it has one.
+        case: whether capitals are told from small letters; else all are small. By a decoder words are written as it
+            has learned to, and with ``case`` capitals and punctuation count where transcripts are compared.
+        alphabet: of CTC, the letters; None: those of the model, or of the training transcripts.
+        closed: of CTC, whether only words of the training transcripts are told, as digits or commands: in place of any
+            other the one of them that takes the fewest changes of letters.
+        num_beams: of a decoder, of the search for the likeliest text; 1: the likeliest token, each time. None: as the
+            model was trained to be used, else 1.
+        language: of a decoder that knows several: a code, such as ``"de"``; None: that which is heard.
+        translate: of such a decoder, whether it writes in English whatever the language is.
         letters: the alphabet, once it is known.
         vocabulary: those words, where they are asked for.
     """
@@ -53,11 +65,56 @@ class Transcription(Kind):
     learned: ClassVar[tuple[str, ...]] = ("letters", "vocabulary")
     annotates: ClassVar[bool] = True
 
-    alphabet: str | None = None
+    decoder: Literal["ctc", "generate"] | None = None
     case: bool = False
+    alphabet: str | None = None
     closed: bool = False
+    num_beams: int | None = None
+    language: str | None = None
+    translate: bool = False
     letters: str = ""
     vocabulary: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        check_choice("decoder", self.decoder, "ctc", "generate", None)
+        check_counts(**given(num_beams=self.num_beams))
+
+    def knowing(self, encoder: Encoder) -> Transcription:
+        """Return it with the letters of a trained model, or with what its decoder writes by; see ``Kind.knowing``."""
+        backbone = encoder.backbone
+        if isinstance(backbone, WhisperSounds) and self.decoder != "ctc":
+            made = resolve_name("quickstudy.kinds.generated_transcription:GeneratedTranscription")
+            found: Transcription = made(**{**self.given(), "decoder": "generate"}).knowing(encoder)
+            return found
+        if self.decoder == "generate":
+            raise ConfigError(
+                "decoder='generate' is of models that have a decoder, as Whisper: leave it out, or take "
+                "backbone='whisper_tiny_en'"
+            )
+        for name in given(num_beams=self.num_beams, language=self.language, translate=self.translate or None):
+            raise ConfigError(
+                f"{name} is of a decoder, as Whisper has one, and this network tells letters: leave it out"
+            )
+        if self.letters or self.alphabet is not None or not isinstance(backbone, SoundEncoder):
+            return self
+        found_letters = letters_of(backbone)
+        if found_letters is None:
+            return self
+        letters = "".join(found_letters.letters)
+        small = letters if self.case else letters.lower()
+        return replace(self, letters=small if len({*small}) == len(letters) == len(small) else letters)
+
+    def first_head(self, encoder: Encoder) -> nn.Module | None:
+        """Return the head of a model that was trained by CTC; see ``Kind.first_head``."""
+        backbone = encoder.backbone
+        if self.alphabet is not None or not isinstance(backbone, SoundEncoder):
+            return None
+        found = letters_of(backbone)
+        if found is None:
+            return None
+        head = nn.Linear(found.weight.shape[1], len(found.weight))
+        head.load_state_dict({"weight": found.weight, "bias": found.bias})
+        return head
 
     @classmethod
     def encode(cls, targets: Any, names: Sequence[str] | None = None) -> Annotations:
@@ -70,7 +127,7 @@ class Transcription(Kind):
         table = next((table for table in tables if table is not None), None)
         if table is not None and table.annotations is None:
             raise ConfigError("the data has no transcripts: give a text for each sound, by SpeechRecognitionData")
-        if self.letters:
+        if self.letters and (self.vocabulary or not self.closed or table is None):
             return self
         if (table is None or table.annotations is None) and (self.alphabet is None or self.closed):
             raise ConfigError("which letters there are is not known: give datamodule=, or alphabet='abc...'")
@@ -80,16 +137,22 @@ class Transcription(Kind):
             words = {
                 word for row in range(len(annotations)) for word in self.said(annotations.target(row)["text"]).split()
             }
+        known = tuple(sorted(words)) if self.closed else ()
+        if self.letters:
+            return replace(self, vocabulary=known)
         letters = {*(self.said(self.alphabet) if self.alphabet is not None else "".join(words))}
         if not letters - {" "}:
             raise ConfigError("there is no letter to learn: all transcripts are empty")
-        known = tuple(sorted(words)) if self.closed else ()
         return replace(self, letters="".join(sorted(letters | {" "})), vocabulary=known)
 
     def said(self, text: str) -> str:
         """Return a transcript as it is learned and compared: in one form of Unicode, with single blanks."""
         words = " ".join(unicodedata.normalize("NFC", text).split())
         return words if self.case else words.lower()
+
+    def compared(self, text: str) -> str:
+        """Return a text as it is compared with another; here as it is learned."""
+        return self.said(text)
 
     def fitting(self, table: Table) -> Table:
         """Return the same examples with targets in numbers of letters; see ``Kind.fitting``."""
@@ -116,16 +179,19 @@ class Transcription(Kind):
         if torch.compiler.is_exporting():
             raise ConfigError("a model that writes what is said is not exported: save it, and serve it")
         windows = fold(inputs["windows"])
-        features, own = encoder.elements(windows)
+        there = windows["mask"].any(-1).nonzero().flatten()  # the others fill up
+        features, heard = encoder.elements(take(windows, there))
+        told = head(features)
         count, wide = inputs["places"].shape[:2]
-        moments = own.shape[1]
+        moments = heard.shape[1]
+        own = heard.new_zeros(count * wide, moments).index_copy(0, there, heard)
+        answers = told.new_zeros(count * wide, *told.shape[1:]).index_copy(0, there, told)
         numbers = torch.arange(moments, device=own.device, dtype=torch.float32)  # whatever precision training has
         middles = (numbers + 0.5) * (windows["wave"].shape[1] / moments)
         first, last, start = inputs["places"].flatten(0, 1)[..., None].unbind(1)
         kept = (own & (middles >= first) & (middles < last)).view(count, wide * moments)
         order = (~kept).sort(dim=1, stable=True).indices
         seconds = ((start + middles) / inputs["rate"].repeat_interleave(wide, 0)).view(count, -1)
-        answers = head(features)
         logits = answers.to(torch.promote_types(answers.dtype, torch.float32)).view(count, wide * moments, -1)
         return {
             "logits": logits.take_along_dim(order[..., None], 1),
@@ -164,10 +230,10 @@ class Transcription(Kind):
         edits: Any = require("rapidfuzz.distance", extra="speech").Levenshtein
         found = []
         for told, characters in zip(self.answers(outputs, "texts", check=False), targets["characters"], strict=True):
-            true = self.said(text_of(characters))
+            told, true = self.compared(told), self.compared(text_of(characters))
             wrong = edits.distance(told.split(), true.split()), edits.distance(told, true)
             found.append([*wrong, len(true.split()), len(true)])
-        return torch.tensor(found, dtype=torch.float32, device=outputs["logits"].device)
+        return torch.tensor(found, dtype=torch.float32, device=outputs["mask"].device)
 
     def settled(self, figures: Tensor) -> Tensor:
         """Return what each sound adds to the word error rate."""
@@ -223,15 +289,15 @@ class Transcription(Kind):
         return min(self.vocabulary, key=lambda one: edits.normalized_distance(one, word))
 
     def _words(self, codes: Tensor, seconds: Tensor) -> Iterator[dict[str, Any]]:
-        """Yield words with the seconds in which their first letter begins and their last one does."""
-        times = seconds.tolist()
+        """Yield words with the seconds in which the moment of their first letter begins and that of their last ends."""
+        times = seconds.tolist()  # of the middles of moments
         step = min((later - before for before, later in pairwise(times)), default=0.0)
         for blank, run in groupby(self._read(codes), lambda one: one[0] == " "):
             if not blank:
                 letters = list(run)
                 text = "".join(letter for letter, _ in letters)
-                start, end = times[letters[0][1]], times[letters[-1][1]] + step
-                yield {"text": self._known(text), "start": round(start, 3), "end": round(end, 3)}
+                start, end = times[letters[0][1]] - step / 2, times[letters[-1][1]] + step / 2
+                yield {"text": self._known(text), "start": round(max(start, 0.0), 3), "end": round(end, 3)}
 
     def written(self, answer: Any, file: str, true: Any = None, top: int = 1, unknown: bool = True) -> list[Any]:
         """Return one row; see ``Kind.written``."""
@@ -258,7 +324,9 @@ def transcript_of(item: Any, example: Batch | None = None) -> dict[str, Any]:
         except (OSError, UnicodeDecodeError) as error:
             raise DataError(f"'{item}' is no file of UTF-8 text: {error}") from error
     if not isinstance(item, str):
-        raise DataError(f"a transcript is a text, and this is {brief(item)}")
+        remedy = f": give it as one, {str(item)!r}" if isinstance(item, (int, float)) else ""
+        column = ", or the column as texts, frame['text'].astype(str)" if remedy else ""
+        raise DataError(f"a transcript is a text, and this is {brief(item)}{remedy}{column}")
     if "\0" in item:
         raise DataError(f"the transcript {brief(item)} holds a NUL byte, as no text does")
     return {"text": item}

@@ -33,6 +33,15 @@ from quickstudy.modality.values import Values as Values
 from quickstudy.registry import Registry
 
 
+def one_of(called: str) -> str:
+    """Return what one input is called, of what several are.
+
+    >>> one_of("pictures"), one_of("series")
+    ('picture', 'series')
+    """
+    return called if called.endswith("series") else called.removesuffix("s")
+
+
 class Wire(NamedTuple):
     """How an input travels over HTTP."""
 
@@ -70,6 +79,8 @@ class Modality(ABC):
     """Lower-case endings of files of which all that lie in one folder are one input, which the folder names."""
     in_cells: ClassVar[bool] = False
     """Whether a column of a table holds the inputs themselves, and not names of files."""
+    several_rows: ClassVar[bool] = False
+    """Whether an input is several rows of a table, which ``listed`` tells apart, and not one."""
     in_words: ClassVar[bool] = False
     """Whether an input is words, as the name of a class is, which may then count as an example of it."""
     learned: ClassVar[tuple[str, ...]] = ()
@@ -342,7 +353,8 @@ class Modality(ABC):
 
 
 MODALITIES: Registry[type[Modality]] = Registry(
-    "modality", homes={domain: f"quickstudy.{domain}.modality" for domain in DOMAINS}
+    "modality",
+    homes={domain: f"quickstudy.{domain}.modality" for domain in DOMAINS} | {"series": "quickstudy.tabular.series"},
 )
 """By name. Those of quickstudy's own domains are imported when they are asked for; whoever registers further ones
 imports them, and nothing is imported because a file names it."""

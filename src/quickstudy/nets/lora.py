@@ -75,7 +75,9 @@ def merged_weights(backbone: nn.Module, rank: int, weights: Mapping[str, Any], p
 
 
 def _can_be_adapted(module: nn.Module) -> bool:
-    # A convolution of each channel alone has a rank of 1 already.
+    # A convolution of each channel alone has a rank of 1 already; of weights that another holds none is to be changed.
+    if not any(name == "weight" for name, _ in module.named_parameters(recurse=False)):
+        return False
     return isinstance(module, nn.Linear) or (isinstance(module, nn.Conv2d) and module.groups == 1)
 
 

@@ -1,6 +1,7 @@
 """Detectors of transformers with their trained weights, by their names on the Hugging Face Hub or their folders.
 
-RT-DETR: Zhao et al. 2023, https://arxiv.org/abs/2304.08069. RF-DETR: Robinson et al. 2025,
+RT-DETR: Zhao et al. 2023, https://arxiv.org/abs/2304.08069; its second version: Lv et al. 2024,
+https://arxiv.org/abs/2407.17140. RF-DETR: Robinson et al. 2025,
 https://arxiv.org/abs/2511.09554. What sees is the encoder, and all else of the network the head, so that each weight
 has one owner.
 
@@ -24,7 +25,11 @@ from quickstudy.nets.poses import PoseFeatures
 from quickstudy.nets.registry import BACKBONES
 from quickstudy.nets.transformers_bridge import folder_of, quiet
 
-READY = {"rt_detr": "RTDetrForObjectDetection", "rf_detr": "RfDetrForObjectDetection"}
+READY = {
+    "rt_detr": "RTDetrForObjectDetection",
+    "rt_detr_v2": "RTDetrV2ForObjectDetection",
+    "rf_detr": "RfDetrForObjectDetection",
+}
 """By the type of the model, which is the detector's name, its class in transformers."""
 _POSES = {"vitpose": "VitPoseForPoseEstimation"}
 _OF_CLASSES = {"class_embed", "enc_out_class_embed", "enc_score_head"}
@@ -60,14 +65,14 @@ class DetectorMaps(nn.Module):
         self.network: nn.Module = whole.model.backbone
         self.config: Any = whole.config
         self.detector: str = whole.config.model_type
-        """``"rt_detr"`` or ``"rf_detr"``."""
+        """One of ``READY``."""
         self.normalized_by = (mean, std)
         if side is not None:
             self.reads = {"name": "image", "options": {"image_size": side}}
         own = whole.config.backbone_config
-        self.strides = [*whole.config.feat_strides] if self.detector == "rt_detr" else [int(own.patch_size)]
+        self.strides = [*whole.config.feat_strides] if several(self.detector) else [int(own.patch_size)]
         """Of its maps, in pixels."""
-        self.divided = self.strides[-1] if self.detector == "rt_detr" else int(own.patch_size) * int(own.num_windows)
+        self.divided = self.strides[-1] if several(self.detector) else int(own.patch_size) * int(own.num_windows)
         """What the sides of a canvas are brought to multiples of."""
         whole.model.backbone = GivenMaps(self.detector)
         self._rest = (whole,) if trained else ()  # no part of it: who makes a head takes a copy
@@ -92,7 +97,7 @@ class DetectorMaps(nn.Module):
         height, width = pixels.shape[2:]
         pixels = F.pad(pixels, (0, -width % self.divided, 0, -height % self.divided))
         found = self.network(pixels, torch.ones_like(pixels[:, 0]))
-        return [one for one, _ in found] if self.detector == "rt_detr" else [found[0]]
+        return [one for one, _ in found] if several(self.detector) else [found[0]]
 
     def rest(self, classes: Sequence[str]) -> Any:
         """Return a copy of what finds objects by its maps, of these classes; what it knows of some by name stays."""
@@ -103,6 +108,11 @@ class DetectorMaps(nn.Module):
             made = getattr(transformers, READY[self.detector])(copy.deepcopy(self.config))
             made.model.backbone = GivenMaps(self.detector)
         return of_classes(made, [*self.names], [*classes])
+
+
+def several(detector: str) -> bool:
+    """Whether a detector stands on several maps, as the package tells of them; else on one."""
+    return detector != "rf_detr"
 
 
 class GivenMaps(nn.Module):
@@ -119,7 +129,7 @@ class GivenMaps(nn.Module):
 
     def forward(self, pixels: Tensor, mask: Tensor) -> Any:
         """Return the maps as the package's own would."""
-        if self.detector == "rt_detr":
+        if several(self.detector):
             return [(one, None) for one in self.levels]
         (one,) = self.levels
         return one, torch.ones_like(one[:, 0], dtype=torch.bool)
@@ -137,7 +147,11 @@ def of_classes(whole: Any, names: Sequence[str], classes: Sequence[str]) -> Any:
         return whole
     known = {new: names.index(name) for new, name in enumerate(classes) if name in names}
     news, olds = list(known), list(known.values())
-    for name, layer in [*whole.named_modules()]:
+    fresh = dict[int, nn.Module]()  # of layers that stand in two places
+    for name, layer in [*whole.named_modules(remove_duplicate=False)]:
+        if id(layer) in fresh:
+            whole.set_submodule(name, fresh[id(layer)])
+            continue
         if isinstance(layer, nn.Linear) and _OF_CLASSES & {*name.split(".")}:
             linear = nn.Linear(layer.in_features, len(classes))
             nn.init.constant_(linear.bias, -math.log(1 / _RARE - 1))
@@ -150,6 +164,7 @@ def of_classes(whole: Any, names: Sequence[str], classes: Sequence[str]) -> Any:
             for own, its in zip(made.parameters(), layer.parameters(), strict=True):
                 own[news] = its[olds]
         whole.set_submodule(name, made)
+        fresh[id(layer)] = made
     whole.config.id2label = dict(enumerate(classes))
     whole.config.label2id = {name: code for code, name in enumerate(classes)}
     return whole

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from quickstudy.errors import ConfigError, brief, check_counts, first_line, require
+from quickstudy.nets import sentencepiece
 from quickstudy.nets import transformers_bridge as bridge
 from quickstudy.nets.registry import BACKBONES
 
@@ -30,8 +31,7 @@ _CHOOSE = (
 )
 
 _WITH_TOKENIZER = (
-    "Marian and M2M100 keep theirs in files of SentencePiece, which are not read: choose T5, BART, Pegasus, NLLB or "
-    "mBART-50"
+    "Choose a model that has a tokenizer.json, such as T5, BART, Pegasus, NLLB or mBART-50, or one of Marian"
 )
 _OFFLINE = (
     "Without a network, name the folder of a model that was downloaded before, or start from nothing, "
@@ -150,10 +150,12 @@ class Seq2SeqEncoder(bridge.TransformersEncoder):
     Args:
         model: ``...ForConditionalGeneration``.
         tokenizer: what it was trained with, as JSON; None: it was not.
+        target_tokenizer: the same of what it writes; None: that one.
     """
 
-    def __init__(self, model: Any, tokenizer: str | None = None) -> None:
+    def __init__(self, model: Any, tokenizer: str | None = None, target_tokenizer: str | None = None) -> None:
         super().__init__(model.get_encoder(), "mean", False, tokenizer)
+        self.target_tokenizer = target_tokenizer or tokenizer
         self.options: dict[str, Any] = {
             "config": _plain(model.config),
             "generation": _plain(model.generation_config),
@@ -260,8 +262,8 @@ def create(name: str, pretrained: bool) -> Seq2SeqEncoder:
     return Seq2SeqEncoder(*_read(transformers, folder, config, pretrained))
 
 
-def _read(transformers: Any, folder: Path, config: Any, pretrained: bool) -> tuple[Any, str | None]:
-    """Return the model in a folder, and its tokenizer, where that was trained."""
+def _read(transformers: Any, folder: Path, config: Any, pretrained: bool) -> tuple[Any, *tuple[str, ...]]:
+    """Return the model in a folder, and its tokenizers, where it was trained."""
     of = transformers.AutoModelForSeq2SeqLM
     try:
         with bridge.quiet(transformers):
@@ -273,7 +275,11 @@ def _read(transformers: Any, folder: Path, config: Any, pretrained: bool) -> tup
         raise ConfigError(f"the model in '{folder}' cannot be read: {first_line(error)}") from error
     made.train()  # which the library leaves off
     most = bridge.longest(made.get_encoder())
-    return made, bridge.tokenizer_of(folder, most, _WITH_TOKENIZER) if pretrained else None
+    if not pretrained:
+        return (made,)
+    if sentencepiece.is_marian(folder):
+        return made, *sentencepiece.of_marian(folder, most)
+    return made, bridge.tokenizer_of(folder, most, _WITH_TOKENIZER)
 
 
 def without_decoder(name: str) -> ConfigError:

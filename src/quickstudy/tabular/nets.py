@@ -23,6 +23,8 @@ from quickstudy.batches import Batch
 from quickstudy.errors import ConfigError, check_choice, check_counts
 from quickstudy.nets.registry import BACKBONES
 from quickstudy.nets.sequences import AttentionLayer
+from quickstudy.tabular import forecast_methods as forecast_methods  # which registers networks of series, as does
+from quickstudy.tabular import forecast_nets as forecast_nets
 
 Embedding = Literal["plain", "periodic", "piecewise"]
 """Of numbers: as they are, by sines and cosines, or by the bins that they have passed."""

@@ -9,6 +9,7 @@ import zlib
 from pathlib import Path
 
 from quickstudy.errors import DataError
+from quickstudy.files import absent
 
 _GZIP = b"\x1f\x8b"
 SOURCE, TARGET = ".source", ".target"
@@ -51,8 +52,10 @@ def parallel_folder(path: str | os.PathLike[str]) -> tuple[list[str], list[str]]
     """Return the texts and targets of a folder: of each file that ends in ``.source`` and the ``.target`` beside it.
 
     Raises:
-        DataError: there is none, or one has no other beside it.
+        DataError: there is no folder, or no such file in it, or one has no other beside it.
     """
+    if not Path(path).exists():
+        raise DataError(absent("folder", path))
     files = sorted(one for one in Path(path).rglob("*") if one.name.removesuffix(".gz").endswith(SOURCE))
     if not files:
         raise DataError(

@@ -423,7 +423,8 @@ class TextToText(Task):
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        if self.head is None and self.encoder.trained and (tokenizer := self.load_options.get("tokenizer")):
+        tokenizer = getattr(self.encoder.backbone, "target_tokenizer", None)
+        if self.head is None and self.encoder.trained and tokenizer:
             self.kind = self.kind.with_tokenizer(tokenizer)
             self.head = self.kind.head(self.encoder, None)
 

@@ -227,6 +227,7 @@ def memory_of(task: Any) -> dict[str, Any]:
         "input": task.like if task.like is None else form_of(task.like),
         "trained_with": task.trained_with,
         "lora": adapter_rank(task.encoder.backbone),
+        "lora_of_head": 0 if task.head is None else adapter_rank(task.head),
     }
 
 
@@ -262,6 +263,9 @@ def restore_memory(task: Any, checkpoint: dict[str, Any]) -> None:
     if memory.get("lora") and not adapter_rank(task.encoder.backbone):
         backbone, weights = task.encoder.backbone, checkpoint["state_dict"]
         checkpoint["state_dict"] = merged_weights(backbone, memory["lora"], weights, "encoder.backbone.")
+    if memory.get("lora_of_head") and task.head is not None and not adapter_rank(task.head):
+        rank, weights = memory["lora_of_head"], checkpoint["state_dict"]
+        checkpoint["state_dict"] = merged_weights(task.head, rank, weights, "head.")
     known = {name: getattr(task, name) for name in ("trained_classes", "validated_classes")}
     for name in _REMEMBERED:
         setattr(task, name, tuple(dict.fromkeys([*memory.get(name, ()), *known.get(name, ())])))

@@ -18,6 +18,7 @@ from torch import nn
 
 from quickstudy.errors import ConfigError, brief, closest
 from quickstudy.nets.lora import adapters_of, add_adapters, merge_adapters
+from quickstudy.nets.seq2seq import Seq2SeqDecoder
 from quickstudy.nets.stages import layers_of, stages_of
 from quickstudy.torch_internals import BatchNorm
 from quickstudy.training.datamodule import DataModule
@@ -130,6 +131,8 @@ class Unfreezing(Callback):
 class Adapters(Unfreezing):
     """Trains low-rank additions to the linear and convolutional layers, which become part of them at the end.
 
+    Of a trained decoder, which is a head as large as a backbone, additions are all that trains, too.
+
     Args:
         rank: of the additions.
         train_bn: whether BatchNorm layers train too.
@@ -144,17 +147,29 @@ class Adapters(Unfreezing):
             train_bn,
         )
         self._rank = rank
+        self._held: list[nn.Parameter] = []
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Add them."""
         _read(pl_module, trainer, stage)
         add_adapters(pl_module.get_submodule("encoder.backbone"), self._rank)
         super().setup(trainer, pl_module, stage)
+        decoder = getattr(pl_module, "head", None)
+        if isinstance(decoder, Seq2SeqDecoder):
+            self._held = [parameter for parameter in decoder.parameters() if parameter.requires_grad]
+            add_adapters(decoder, self._rank)
+            for parameter in self._held:
+                parameter.requires_grad_(False)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Merge them into the layers."""
         super().teardown(trainer, pl_module, stage)
         merge_adapters(pl_module.get_submodule("encoder.backbone"))
+        for parameter in self._held:
+            parameter.requires_grad_(True)
+        if self._held:
+            merge_adapters(pl_module.get_submodule("head"))
+        self._held = []
 
 
 class SecondStage(Unfreezing):

@@ -246,7 +246,8 @@ class Outcome:
 
     def write(self, path: Path) -> None:
         """Write it as safetensors, whole or not at all."""
-        arrays = {name: value for name, value in vars(self).items() if isinstance(value, np.ndarray)}
+        # safetensors takes the memory of an array as it lies there, whatever its strides are.
+        arrays = {name: np.ascontiguousarray(own) for name, own in vars(self).items() if isinstance(own, np.ndarray)}
         rest = {name: value for name, value in vars(self).items() if name not in arrays}
         if not self.found:
             del rest["found"]

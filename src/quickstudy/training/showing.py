@@ -15,6 +15,7 @@ from quickstudy.data.samples import seeded
 from quickstudy.data.stages import STAGES, StageName
 from quickstudy.episode import Episode
 from quickstudy.errors import check_choice, check_counts
+from quickstudy.functional.characters import text_of
 from quickstudy.modality import Modality
 from quickstudy.modality.sheets import Cell, Section, sheet_of, shown_of
 
@@ -55,7 +56,9 @@ def _of_batch(data: DataModule, batch: Any, stage: StageName, model: Any, most: 
     inputs = take(views, (slice(None), 0)) if views is not None and "input" not in batch else inputs_of(batch)
     targets = batch.get("target") if isinstance(batch, dict) and "views" in batch else _targets_of(batch)
     name = _names(data.classes)
-    if views is None and isinstance(batch, dict) and isinstance(inputs, dict):  # targets as large as inputs
+    if views is None and isinstance(targets, dict) and "characters" in targets:  # texts that are to be written
+        targets, name = targets["characters"], text_of
+    elif views is None and isinstance(batch, dict) and isinstance(inputs, dict):  # targets as large as inputs
         inputs, targets = _labelled(inputs, targets), None
     if targets is not None and stage == "train" and getattr(model, "mix", None) is not None:
         with seeded((0,)):

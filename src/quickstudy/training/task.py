@@ -191,8 +191,6 @@ class Task(OfDomain, L.LightningModule):
         self._metrics = metrics
         self._optimizer, self._lr_scheduler = optimizer, lr_scheduler
         self._learning_rate, self._backbone_lr = learning_rate, backbone_lr
-        self.loss_fn = self.kind.loss(loss_fn, self.procedure.loss())
-        """A function of (outputs, targets)."""
         self.mix = self.kind.mixer(getattr(type(self), "build_mix", None), type(self).__name__)
         network = (self.default_backbone or self.modality.backbone) if backbone is None else backbone
         if network == "":
@@ -204,7 +202,10 @@ class Task(OfDomain, L.LightningModule):
         if isinstance(backbone, str) and (made_by := self.encoder.made_by) is not None and made_by[0] != backbone:
             # What a checkpoint is of, where trained weights chose it.
             self.hparams["backbone"], self.hparams["backbone_kwargs"] = made_by
-        self.head = self.kind.first_head() if head == "linear" else given_head(head)
+        self.kind = self.kind.knowing(self.encoder)
+        self.loss_fn = self.kind.loss(loss_fn, self.procedure.loss())
+        """A function of (outputs, targets)."""
+        self.head = self.kind.first_head(self.encoder) if head == "linear" else given_head(head)
         self.trained_classes: tuple[str, ...] = ()
         """Of a few-shot strategy: the class names it was trained on, which it must not be judged on."""
         self.validated_classes: tuple[str, ...] = ()
@@ -548,6 +549,38 @@ class Task(OfDomain, L.LightningModule):
         return model.to(map_location).eval()
 
     # ---- use
+
+    def with_strategy(
+        self, training_strategy: str, training_strategy_kwargs: Mapping[str, Any] | None = None, **arguments: Any
+    ) -> Self:
+        """Return a model of another strategy that begins with this one's encoder, and knows what data that has seen.
+
+        So a network of ordinary training is tested by episodes (``"nearest_neighbour"``, ``"finetune"``), which are the
+        baselines of Chen et al. 2019, https://arxiv.org/abs/1904.04232, or trained on by episodes.
+
+        Args:
+            training_strategy: see the class.
+            training_strategy_kwargs: likewise.
+            arguments: others of the class, such as ``learning_rate``.
+
+        Raises:
+            ConfigError: the strategy or an option is unknown.
+        """
+        made = type(self)(
+            backbone=copy.deepcopy(self.encoder.backbone),
+            training_strategy=training_strategy,
+            training_strategy_kwargs=training_strategy_kwargs,
+            **arguments,
+        )
+        made.encoder = copy.deepcopy(self.encoder)
+        if self.encoder.made_by is not None:
+            made.unsaved.remove("backbone")
+            made.hparams["backbone"], made.hparams["backbone_kwargs"] = self.encoder.made_by
+        made.load_options = dict(self.load_options)
+        made.trained_classes = self.trained_classes or self.classes
+        made.validated_classes = self.validated_classes
+        made.trained_examples, made.validated_examples = self.trained_examples, self.validated_examples
+        return made.to(self.device).eval()
 
     def adapt(
         self,
