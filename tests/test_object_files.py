@@ -25,7 +25,6 @@ from quickstudy.image import (
     ObjectDetectionData,
     Picture,
 )
-from quickstudy.image.coco import detections_to_coco
 from quickstudy.image.masks import read_mask
 from quickstudy.image.objects import instances_on_canvas, keypoints_on_canvas, mask_of, objects_on_canvas
 
@@ -317,25 +316,6 @@ def test_a_folder_without_annotations_is_told(tmp_path: Path) -> None:
     pictures(tmp_path)
     with pytest.raises(DataError, match="holds no annotations: a JSON file"):
         ObjectDetectionData.from_folders(train_folder=tmp_path)
-
-
-def test_what_is_found_is_written_as_pycocotools_reads_it() -> None:
-    from pycocotools.coco import COCO
-
-    whole, ids = COCO(), {"cat": 3, "dog": 17}
-    whole.dataset = {**coco(), "info": {}}
-    whole.createIndex()
-    answers = [
-        [{"label": label, "score": 0.5, "box": [*map(float, box)]} for label, box in objects]
-        for objects in OBJECTS.values()
-    ]
-    read = whole.loadRes(json.loads(json.dumps(detections_to_coco(answers, [0, 1, 2], ids))))
-    told = {(row["image_id"], row["category_id"], *row["bbox"]) for row in read.dataset["annotations"]}
-    assert told == {(row["image_id"], row["category_id"], *row["bbox"]) for row in coco()["annotations"]}
-    with pytest.raises(DataError, match="no id of 'dog'; it has cat"):
-        detections_to_coco(answers, [0, 1, 2], {"cat": 3})
-    with pytest.raises(DataError, match="3 pictures and 1 image_ids"):
-        detections_to_coco(answers, [0], ids)
 
 
 @pytest.mark.parametrize("corner", [float("nan"), 1e9, "a"])

@@ -214,3 +214,10 @@ def test_runs_are_those_of_pycocotools() -> None:
     mask = np.random.default_rng(0).random((7, 5)) < 0.4
     told = coco.frPyObjects({"size": [7, 5], "counts": in_runs(mask)}, 7, 5)
     assert (coco.decode(told).astype(bool) == mask).all()
+
+
+def test_thresholds_that_were_asked_for_stay_when_a_checkpoint_is_loaded() -> None:
+    known = {"classes": ["red", "big"], "thresholds": [0.2, 0.3]}
+    assert Pixels(2, multi_label=True).recalled(known).thresholds == (0.2, 0.3)
+    asked = Pixels(2, multi_label=True, label_thresholds=0.7)
+    assert asked.recalled(known).thresholds == (0.7, 0.7)

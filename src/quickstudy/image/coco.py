@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -176,37 +176,3 @@ def _by_id(rows: Any, what: str, name: str) -> dict[Any, Mapping[str, Any]]:
             raise DataError(f"the {what} {own!r} is twice in {name}: give each an id of its own")
         found[own] = row
     return found
-
-
-def detections_to_coco(
-    answers: Sequence[Sequence[Mapping[str, Any]]], image_ids: Sequence[int], category_ids: Mapping[str, int]
-) -> list[dict[str, Any]]:
-    """Return objects found as COCO's list of results, which ``json.dumps`` writes and pycocotools' ``loadRes`` reads.
-
-    Args:
-        answers: of each picture its objects, as a predictor of an ``ObjectDetector`` tells them.
-        image_ids: of each picture.
-        category_ids: by name of class.
-
-    Raises:
-        DataError: there are more of the one than of the other, or a class has no id.
-
-    >>> found = [{"label": "cat", "score": 0.5, "box": [1.0, 2.0, 4.0, 6.0]}]
-    >>> detections_to_coco([found], [9], {"cat": 3})
-    [{'image_id': 9, 'category_id': 3, 'bbox': [1.0, 2.0, 3.0, 4.0], 'score': 0.5}]
-    """
-    if len(answers) != len(image_ids):
-        raise DataError(
-            f"there are answers to {len(answers)} pictures and {len(image_ids)} image_ids: give one for each"
-        )
-    rows = []
-    for number, objects in zip(image_ids, answers, strict=True):
-        for one in objects:
-            if one["label"] not in category_ids:
-                raise DataError(f"category_ids has no id of '{one['label']}'; it has {few(category_ids)}: add it")
-            left, top, right, bottom = one["box"]
-            box = [left, top, right - left, bottom - top]
-            rows.append(
-                {"image_id": number, "category_id": category_ids[one["label"]], "bbox": box, "score": one["score"]}
-            )
-    return rows

@@ -79,17 +79,6 @@ def on_canvas(boxes: Tensor, example: Mapping[str, Tensor]) -> Tensor:
     return boxes * scale_of(example).to(boxes.dtype).repeat(boxes.shape[-1] // 2)
 
 
-def in_file(boxes: Tensor, inputs: Mapping[str, Tensor]) -> Tensor:
-    """Return boxes ``[N, M, 4]`` of canvases in the pixels of their files.
-
-    Args:
-        boxes: x and y of two corners.
-        inputs: the batch that they are of.
-    """
-    factors = (inputs["full"] / inputs["size"]).flip(-1).to(boxes)
-    return boxes * factors.repeat(1, boxes.shape[-1] // 2)[:, None]
-
-
 def shown(example: Batch) -> Tensor:
     """Return the picture of an example ``[3, h, w]`` with what its target tells of it.
 

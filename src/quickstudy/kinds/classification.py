@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from quickstudy.batches import Batch
 from quickstudy.data.table import Table
 from quickstudy.data.targets import Label, LabelType, as_label
-from quickstudy.errors import ConfigError, DataWarning, brief, unknown
+from quickstudy.errors import ConfigError, DataWarning
 from quickstudy.functional.labels import NAMED, THERE
 from quickstudy.kinds.base import ACCURACY, KINDS, Judged, Kind, Score, linear_head, linear_of, of_each_member
 from quickstudy.kinds.losses import (
@@ -36,21 +36,19 @@ from quickstudy.kinds.losses import (
     weighted,
 )
 from quickstudy.kinds.predictions import Answer, Prediction, check_finite
+from quickstudy.kinds.several_labels import SeveralLabels, check_thresholds
 from quickstudy.nets import Encoder
 from quickstudy.nets.members import for_loss, mean_over, of_mean_probabilities
 
 if TYPE_CHECKING:
-    from torchmetrics import Metric, MetricCollection
+    from torchmetrics import MetricCollection
 
     from quickstudy.kinds.metrics import Figures
-
-F1 = Score("f1", share=True)
-"""Of several labels, of all together, at the thresholds; those that validation data chooses flatter it a little."""
 
 
 @KINDS.register("classification")
 @dataclass(frozen=True)
-class Classification(Kind):
+class Classification(SeveralLabels, Kind):
     """One class of several, or several labels.
 
     Args:
@@ -92,22 +90,15 @@ class Classification(Kind):
             raise ConfigError("the data has several labels per example: set multi_label=True")
         if self.class_weights is not None and (not self.weights or (stage == "fit" and data is not None)):
             met = replace(met, weights=met._weighed(data))  # of each training data anew
-        if self.multi_label and (stage == "fit" or not met.thresholds):
-            met = replace(met, thresholds=thresholds_of(met.label_thresholds, met.classes))
+        met = met.with_asked(stage)
         if stage == "fit":
             met._warn_of_one_class(None if data is None else data.table("train"))
         return met
 
     def recalled(self, memory: Any) -> Self:
-        """Return it with what ``memory`` returned; its own weights, and thresholds that were asked for, stay."""
+        """Return it with what ``memory`` returned; its own weights stay."""
         known = super().recalled(memory)
-        asked = thresholds_of(self.label_thresholds, known.classes) if self.multi_label else ()
-        return replace(
-            known,
-            label_type=memory.get("label_type", "str"),
-            weights=self.weights or known.weights,
-            thresholds=asked or known.thresholds,
-        )
+        return replace(known, label_type=memory.get("label_type", "str"), weights=self.weights or known.weights)
 
     def check_episodic(self, strategy: str, head: str | nn.Module) -> None:
         """Check that nothing belongs to fixed classes, which episodes have none of; see ``Kind.check_episodic``."""
@@ -245,39 +236,7 @@ class Classification(Kind):
         )  # of steps that have fewer ways
         return scores.flatten(0, -2).detach().float(), targets.flatten(0, outputs.ndim - 2).long()
 
-    def tuner(self) -> Metric | None:
-        """Return what finds the thresholds of several labels; see ``Kind.tuner``."""
-        from quickstudy.kinds.metrics import Cuts  # torchmetrics takes long to import, and answering needs none
-
-        return Cuts(self.choices) if self.multi_label and self.label_thresholds == "f1" and self.choices else None
-
-    def tuned(self, found: Tensor) -> Self:
-        """Return it with the thresholds of these logits ``[C]``; see ``Kind.tuned``."""
-        return replace(self, thresholds=tuple(round(float(chance), 6) for chance in found.double().sigmoid()))
-
-    def untuned(self) -> Self:
-        """Return it with thresholds of one half, where validation data chooses others; see ``Kind.untuned``."""
-        return replace(self, thresholds=()) if self.thresholds and self.label_thresholds == "f1" else self
-
-    @property
-    def kept_by(self) -> Score:
-        """The accuracy; of several labels F1 at their thresholds, as naming nothing is right where labels are rare."""
-        return F1 if self.multi_label else self.score
-
-    def choosing(self, found: Mapping[str, Any], tuner: Any) -> dict[str, Any]:
-        """Return F1 of several labels; see ``Kind.choosing``."""
-        if not self.multi_label:
-            return {}
-        return {F1.name: found.get("f1_micro", 0.0) if tuner is None else tuner.f1}
-
     # ---- answers
-
-    def margins(self, outputs: Tensor) -> Tensor:
-        """Return logits ``[..., C]``; of several labels by how much they are above the thresholds, so named above 0."""
-        if not self.thresholds:
-            return outputs
-        outputs = outputs if outputs.dtype == torch.float64 else outputs.float()  # half precision would round them
-        return outputs - torch.tensor(self.thresholds, dtype=torch.float64).logit().to(outputs)
 
     @property
     def several(self) -> bool:
@@ -375,39 +334,6 @@ class Classification(Kind):
     def mixable(self, targets: Tensor) -> Tensor:
         """Return codes ``[B]`` as shares ``[B, C]``, which can be mixed."""
         return F.one_hot(targets.long(), len(self.classes))
-
-
-def check_thresholds(asked: LabelThresholds, multi_label: bool) -> None:
-    """Check what can be checked of ``label_thresholds`` before the labels are known.
-
-    Raises:
-        ConfigError: an example has one label, or they are no probabilities between 0 and 1.
-    """
-    if asked == "f1":
-        return
-    if not multi_label:
-        raise ConfigError("label_thresholds are of several labels per example: set multi_label=True, or leave them out")
-    numbers = asked.values() if isinstance(asked, Mapping) else [asked]
-    if not all(isinstance(number, (int, float)) and 0 < number < 1 for number in numbers):
-        raise ConfigError(
-            f"label_thresholds={brief(asked)}: it must be 'f1', a probability between 0 and 1, or some by label"
-        )
-
-
-def thresholds_of(asked: LabelThresholds, classes: Sequence[str]) -> tuple[float, ...]:
-    """Return the threshold of each label that was asked for; nothing where validation data is to choose them.
-
-    Raises:
-        ConfigError: a label is unknown.
-    """
-    if isinstance(asked, str):
-        return ()
-    if not isinstance(asked, Mapping):
-        return (float(asked),) * len(classes)
-    for name in asked:
-        if name not in classes:
-            raise unknown("label in label_thresholds", name, classes)
-    return tuple(float(asked.get(name, 0.5)) for name in classes)
 
 
 def class_names(data: Any, num_classes: int | None) -> tuple[str, ...]:

@@ -24,7 +24,6 @@ from quickstudy.kinds.base import KINDS, Score
 from quickstudy.kinds.class_ids import in_form
 from quickstudy.kinds.losses import class_weights_of
 from quickstudy.kinds.parts import OfParts, Parts, from_json
-from quickstudy.kinds.predictions import plain_answer
 from quickstudy.kinds.segmentation import Segmentation, of_elements
 from quickstudy.nets import Encoder
 
@@ -299,10 +298,6 @@ class Entities(OfParts, Segmentation):
             }
             for span in entities_of([tags[code] for code in best.indices.tolist()])
         ]
-
-    def written(self, answer: Any, file: str, true: Any = None, top: int = 1, unknown: bool = True) -> list[Any]:
-        """Return one row, of entities as JSON; see ``Kind.written``."""
-        return [self.row(file, plain_answer(answer))]
 
     def in_json(self, answer: Any) -> dict[str, Any]:
         """Return the entities; see ``Kind.in_json``."""

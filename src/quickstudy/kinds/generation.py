@@ -24,7 +24,7 @@ from quickstudy.functional.characters import characters_of, text_of
 from quickstudy.functional.ngrams import CHRF_COUNTS, bleu_counts, chrf, chrf_counts, rouge, shares_of_texts
 from quickstudy.kinds.base import KINDS, Judged, Kind, Score
 from quickstudy.kinds.losses import Loss
-from quickstudy.kinds.predictions import check_finite, plain_answer
+from quickstudy.kinds.predictions import check_finite
 from quickstudy.nets import Encoder
 from quickstudy.nets.seq2seq import Seq2SeqDecoder, without_decoder
 
@@ -296,10 +296,6 @@ class Generation(Kind):
         rows = zip(outputs["tokens"].cpu(), outputs["mask"].bool().cpu(), strict=True)
         texts: list[str] = _coder(self.tokenizer).decode_batch([tokens[there].tolist() for tokens, there in rows])
         return [text.strip() for text in texts]
-
-    def written(self, answer: Any, file: str, true: Any = None, top: int = 1, unknown: bool = True) -> list[Any]:
-        """Return one row; see ``Kind.written``."""
-        return [self.row(file, plain_answer(answer))]
 
     def in_json(self, answer: str) -> dict[str, Any]:
         """Return the text; see ``Kind.in_json``."""

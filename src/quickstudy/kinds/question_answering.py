@@ -25,7 +25,7 @@ from quickstudy.functional.characters import characters_of, text_of, whole
 from quickstudy.functional.quotations import agreement
 from quickstudy.kinds.base import KINDS, Judged, Kind, Score
 from quickstudy.kinds.losses import Loss
-from quickstudy.kinds.predictions import check_finite, plain_answer
+from quickstudy.kinds.predictions import check_finite
 from quickstudy.nets import Encoder
 
 _NOWHERE = -1e30
@@ -215,10 +215,6 @@ class QuestionAnswering(Kind):
             answers = sorted(answers, key=lambda one: -one[0])[:count]
         chances = torch.tensor([value for value, _ in answers]).softmax(0).tolist()
         return [{**answer, "score": chance} for (_, answer), chance in zip(answers, chances, strict=True)]
-
-    def written(self, answer: Any, file: str, true: Any = None, top: int = 1, unknown: bool = True) -> list[Any]:
-        """Return one row; see ``Kind.written``."""
-        return [self.row(file, plain_answer(answer))]
 
     def in_json(self, answer: dict[str, Any]) -> dict[str, Any]:
         """Return the answer; see ``Kind.in_json``."""

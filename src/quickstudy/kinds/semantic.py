@@ -24,9 +24,8 @@ from quickstudy.errors import ConfigError, DataError, check_choice, check_counts
 from quickstudy.functional.intervals import mean_interval
 from quickstudy.functional.masks import in_runs
 from quickstudy.functional.tiles import tile_starts, tile_weights
-from quickstudy.kinds.base import KINDS, Judged, Score
+from quickstudy.kinds.base import KINDS, Judged
 from quickstudy.kinds.class_ids import Coded, in_form
-from quickstudy.kinds.classification import F1, check_thresholds, thresholds_of
 from quickstudy.kinds.coco import coco_of
 from quickstudy.kinds.element_labels import (
     LabelTargets,
@@ -40,12 +39,11 @@ from quickstudy.kinds.losses import LabelThresholds, Loss, build_loss, check_cla
 from quickstudy.kinds.parts import OfParts, Parts, RowHead
 from quickstudy.kinds.predictions import plain_answer
 from quickstudy.kinds.segmentation import Segmentation, of_elements, of_rectangle
+from quickstudy.kinds.several_labels import SeveralLabels, check_thresholds
 from quickstudy.nets import Encoder
 from quickstudy.nets.decoders import DECODERS, OF_BACKBONE, MapDecoder
 
 if TYPE_CHECKING:
-    from torchmetrics import Metric
-
     from quickstudy.kinds.metrics import Figures
 
 _PAIRS = 6
@@ -67,7 +65,7 @@ class OfPixels(NamedTuple):
 
 @KINDS.register("semantic_segmentation")
 @dataclass(frozen=True)
-class SemanticSegmentation(OfParts, Segmentation):
+class SemanticSegmentation(SeveralLabels, OfParts, Segmentation):
     """A class of each pixel; the backbone makes feature maps (``Encoder.maps``), and a decoder tells of pixels by them.
 
     From a few masks it is learned without training: the cells of feature maps, of several strides side by side, are
@@ -165,10 +163,7 @@ class SemanticSegmentation(OfParts, Segmentation):
 
     def meet(self, data: Any, stage: str) -> Self:
         """Take the classes, and the thresholds that were asked for; see ``Kind.meet``."""
-        met = super().meet(data, stage)
-        if self.multi_label and (stage == "fit" or not met.thresholds):
-            met = replace(met, thresholds=thresholds_of(met.label_thresholds, met.classes))
-        return met
+        return super().meet(data, stage).with_asked(stage)
 
     def labels_seen(self, targets: Iterable[Any]) -> Iterator[int]:
         """Return the ids that pixels have; of several labels their places."""
@@ -268,38 +263,6 @@ class SemanticSegmentation(OfParts, Segmentation):
         labels, asked = asked_of(outputs, targets)
         logits = self.margins(outputs["logits"].detach()).masked_fill(~asked, -math.inf)  # which no threshold names
         return logits.flatten(0, -2), (labels * asked).flatten(0, -2)
-
-    def tuner(self) -> Metric | None:
-        """Return what finds the thresholds of several labels; see ``Kind.tuner``."""
-        from quickstudy.kinds.metrics import Cuts  # torchmetrics takes long to import, and answering needs none
-
-        return Cuts(self.choices) if self.multi_label and self.label_thresholds == "f1" and self.choices else None
-
-    def tuned(self, found: Tensor) -> Self:
-        """Return it with the thresholds of these logits ``[C]``; see ``Kind.tuned``."""
-        return replace(self, thresholds=tuple(round(float(chance), 6) for chance in found.double().sigmoid()))
-
-    def untuned(self) -> Self:
-        """Return it with thresholds of one half, where validation data chooses others; see ``Kind.untuned``."""
-        return replace(self, thresholds=()) if self.thresholds and self.label_thresholds == "f1" else self
-
-    @property
-    def kept_by(self) -> Score:
-        """The mean intersection over union; of several labels F1 at their thresholds, see ``Kind.kept_by``."""
-        return F1 if self.multi_label else self.score
-
-    def choosing(self, found: Mapping[str, Any], tuner: Any) -> dict[str, Any]:
-        """Return F1 of several labels; see ``Kind.choosing``."""
-        if not self.multi_label:
-            return {}
-        return {F1.name: found.get("f1_micro", 0.0) if tuner is None else tuner.f1}
-
-    def margins(self, logits: Tensor) -> Tensor:
-        """Return logits ``[..., C]`` by how much they are above the thresholds, so that a label is named above 0."""
-        if not self.thresholds:
-            return logits
-        logits = logits if logits.dtype == torch.float64 else logits.float()
-        return logits - torch.tensor(self.thresholds, dtype=torch.float64).logit().to(logits)
 
     def fitting(self, table: Table) -> Table:
         """Return the same examples with codes of these classes, of files' pixels, too; see ``Kind.fitting``."""

@@ -24,7 +24,7 @@ from quickstudy.errors import ConfigError, DataError, DataWarning, brief, check_
 from quickstudy.functional.characters import characters_of, text_of
 from quickstudy.kinds.base import KINDS, Judged, Kind, Score
 from quickstudy.kinds.losses import Loss, own_loss
-from quickstudy.kinds.predictions import check_finite, plain_answer
+from quickstudy.kinds.predictions import check_finite
 from quickstudy.nets import Encoder
 from quickstudy.nets.sound_bridge import SoundEncoder, WhisperSounds
 from quickstudy.nets.speech import letters_of
@@ -298,10 +298,6 @@ class Transcription(Kind):
                 text = "".join(letter for letter, _ in letters)
                 start, end = times[letters[0][1]] - step / 2, times[letters[-1][1]] + step / 2
                 yield {"text": self._known(text), "start": round(max(start, 0.0), 3), "end": round(end, 3)}
-
-    def written(self, answer: Any, file: str, true: Any = None, top: int = 1, unknown: bool = True) -> list[Any]:
-        """Return one row; see ``Kind.written``."""
-        return [self.row(file, plain_answer(answer))]
 
     def in_json(self, answer: str) -> dict[str, Any]:
         """Return the text; see ``Kind.in_json``."""

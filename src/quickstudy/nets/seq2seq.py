@@ -78,11 +78,6 @@ class Seq2SeqDecoder(nn.Module):
         return self.__dict__.copy()
 
     @property
-    def vocabulary_size(self) -> int:
-        """V."""
-        return int(self.model.config.get_text_config(decoder=True).vocab_size)
-
-    @property
     def end(self) -> int:
         """The token that ends what is written."""
         ends = self.model.generation_config.eos_token_id
