@@ -279,19 +279,31 @@ class Forecasting(Kind):
         values, seen = self._within(outputs, targets)
         numbers = self.numbers(outputs)
         values, count = values.to(numbers), numbers.shape[2]
-        weight = seen.to(numbers) / seen.flatten(1).sum(1)[:, None, None]
-        value = numbers[..., self._middle]
-        off = (value - values).abs()
-        deviation = torch.tensor(self.deviations or [1.0] * count, dtype=numbers.dtype, device=numbers.device)
-        scale = targets["scale"][:, :count].to(numbers)[:, None]
+        counted = None if bool(seen.all()) else seen.to(numbers)
+
+        def over_time(each_NHC: Tensor) -> Tensor:
+            return (each_NHC if counted is None else each_NHC * counted).sum(1)
+
+        off = (numbers[..., self._middle] - values).abs_()
+        off_NC, squared_NC = over_time(off), over_time(off.square())
+        deviation_C = torch.tensor(self.deviations or [1.0] * count, dtype=numbers.dtype, device=numbers.device)
+        scale_NC = targets["scale"][:, :count].to(numbers)
+        scores_NC, inside_NC = off_NC, torch.zeros_like(off_NC)
         if self.quantiles:
-            whole = crps(numbers, values, self.quantiles)
+            scores_NC = over_time(crps(numbers, values, self.quantiles))
             inside = ((numbers[..., 0] <= values) & (values <= numbers[..., -1])).to(numbers)
-            inside = torch.where(off.isnan(), off, inside)
-        else:
-            whole, inside = off, torch.zeros_like(off)
-        each = [off / scale, off, off**2, off / deviation, (off / deviation) ** 2, whole / deviation, inside]
-        means = [(one * weight).flatten(1).sum(1) for one in each]
+            inside_NC = over_time(inside) + 0 * off_NC  # no number where an answer is none
+        sums = [
+            off_NC / scale_NC,
+            off_NC,
+            squared_NC,
+            off_NC / deviation_C,
+            squared_NC / deviation_C**2,
+            scores_NC / deviation_C,
+            inside_NC,
+        ]
+        many_N = seen.flatten(1).sum(1)
+        means = [one.sum(1) / many_N for one in sums]
         return torch.stack([*means, targets["block"][:, 0].to(numbers)], 1)
 
     def settled(self, figures: Tensor) -> Tensor:
