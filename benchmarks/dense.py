@@ -228,6 +228,54 @@ def pixels(root: Path) -> dict[str, Any]:
     return {**tested(model, data), "train_cpu_seconds": seconds, "ground alone": round(50 * float(np.mean(shares)), 2)}
 
 
+def tiles(root: Path) -> dict[str, Any]:
+    """Tell people from the ground in the photographs' own pixels, in tiles, with the settings of ``pixels``."""
+    data = SemanticSegmentationData.from_folders(
+        **vision(root, "penn-fudan.zip"), tile=192, batch_size=8, transform="flip"
+    )
+    names = ["ground", "person"]
+    model, seconds = trained(data, SemanticSegmentation, 6, decoder="fpn", dice=1.0, class_names=names)
+    return {**tested(model, data), "train_cpu_seconds": seconds}
+
+
+def labels(root: Path) -> dict[str, Any]:
+    """Tell for each pixel of BCCD in which kinds of cells' boxes it lies, which overlap; the baseline says all of them.
+
+    Settings are those of ``pixels``, with fewer epochs, as there are more pictures; a fifth of training chooses the
+    thresholds.
+    """
+    folders, told = vision(root, "bccd.zip"), {}
+    names = ("RBC", "WBC", "Platelets")
+    for stage in ("train", "test"):
+        table = ObjectDetectionData.from_folders(**{f"{stage}_folder": folders[f"{stage}_folder"]}).table(stage)
+        assert table is not None and table.annotations is not None
+        pictures, masks = [], []
+        for row, item in enumerate(table.annotations.items):
+            pictures.append(Path(str(table.inputs[row])).read_bytes())
+            width, height = item["picture_size"]
+            own = np.zeros((len(names), int(height), int(width)), np.uint8)
+            for (left, top, right, bottom), label in zip(item["boxes"].astype(int), item["labels"], strict=True):
+                own[names.index(label), top:bottom, left:right] = 1
+            masks.append(own)
+        told |= {f"{stage}_images": pictures, f"{stage}_targets": masks}
+    data = SemanticSegmentationData.from_images(
+        **told, val_split=0.2, image_size=256, batch_size=8, transform="flip", multi_label=True
+    )
+    model, seconds = trained(
+        data, SemanticSegmentation, 4, decoder="fpn", dice=1.0, class_names=names, multi_label=True
+    )
+    there = np.stack([mask.mean((1, 2)) for mask in told["test_targets"]]).mean(0)
+    everywhere = {f"iou_{name}": round(100 * float(share), 2) for name, share in zip(names, there, strict=True)}
+    both = float(100 * np.mean([(mask.sum(0) > 1).mean() for mask in told["test_targets"]]))
+    return {
+        **tested(model, data),
+        "train_cpu_seconds": seconds,
+        "thresholds": list(model.kind.thresholds),
+        "percent of pixels with several": round(both, 2),
+        "everywhere all": {"mean_iou": round(100 * float(there.mean()), 2), **everywhere},
+    }
+
+
 def fewshot(root: Path) -> dict[str, Any]:
     """Tell people from the ground by the masks of 1, 5 or 20 pictures of Penn-Fudan, without training.
 
@@ -370,6 +418,8 @@ MEASUREMENTS = {
     "ten_minutes": ten_minutes,
     "mouse": mouse,
     "pixels": pixels,
+    "tiles": tiles,
+    "labels": labels,
     "fewshot": fewshot,
     "transformer": transformer,
     "styles": styles,

@@ -113,6 +113,20 @@ def test_a_test_tells_words_and_letters(model: SpeechRecognition) -> None:
     assert told["test_examples"] == 20
 
 
+def test_the_interval_of_a_test_is_over_speakers_where_these_are_told(model: SpeechRecognition) -> None:
+    said = texts(20, 5)
+    sounds = [tune(text, 140) if row < 12 else 0.05 * tune(text, 141)[::-1] for row, text in enumerate(said)]
+    found = []
+    for groups in ({}, {"group_by": {"test": ["near"] * 6 + ["clear"] * 6 + ["backwards"] * 8}}):
+        asked = SpeechRecognitionData.from_arrays(
+            sampling_rate=RATE, test_arrays=sounds, test_targets=said, sample_rate=RATE, **groups
+        )
+        found += Trainer(**QUIET).test(model, datamodule=asked, verbose=False)
+    alone, grouped = found
+    assert grouped["test_wer"] == alone["test_wer"] > 0
+    assert grouped["test_wer_ci95"] > 1.5 * alone["test_wer_ci95"]
+
+
 def test_a_saved_model_writes_alike(model: SpeechRecognition, tmp_path: Path) -> None:
     before = model.predictor().predict([sound("ab c")])
     model.predictor().save(tmp_path / "model")

@@ -217,6 +217,29 @@ def test_a_checkpoint_with_additions_to_the_decoder_is_read(folder: Path, tmp_pa
         assert torch.allclose(again.state_dict()[name], value, atol=1e-6), name
 
 
+@pytest.mark.parametrize("strategy", ["no_freeze", ("lora", 2)])
+def test_a_run_that_goes_on_ends_as_one_that_was_never_stopped(folder: Path, tmp_path: Path, strategy: Any) -> None:
+    sounds = [tone(0.3 + 0.1 * row, 300 + 90 * row, row) for row in range(4)]
+
+    def run(epochs: int, **options: Any) -> dict[str, torch.Tensor]:
+        data = SpeechRecognitionData.from_arrays(
+            train_arrays=sounds, train_targets=["ab", "c", "b a", "cc"], batch_size=2
+        )
+        torch.manual_seed(0)
+        task = SpeechRecognition(backbone=str(folder), language="en", learning_rate=1e-2)
+        kept = ModelCheckpoint(tmp_path, "last", save_on_train_epoch_end=True)
+        trainer = Trainer(max_epochs=epochs, **{**QUIET, "enable_checkpointing": True}, callbacks=[kept])
+        trainer.finetune(task, datamodule=data, strategy=strategy, **options)
+        return task.state_dict()
+
+    whole = run(2)
+    (tmp_path / "last.ckpt").unlink()
+    first = run(1)
+    gone_on = run(2, ckpt_path=tmp_path / "last.ckpt")
+    assert all(torch.equal(value, gone_on[name]) for name, value in whole.items())
+    assert not all(torch.equal(value, first[name]) for name, value in whole.items())
+
+
 def test_the_kind_conforms(folder: Path) -> None:
     torch.manual_seed(0)
     task = SpeechRecognition(backbone=str(folder), language="en")
