@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from quickstudy.algorithms import Algorithm
 from quickstudy.batches import Batch
 from quickstudy.data.annotations import Annotations
 from quickstudy.data.series import Windows
@@ -67,7 +68,7 @@ class ForecastHead(nn.Module):
 
     def forward(self, features_ND: Tensor) -> Tensor:
         """Return ``[N, H, C, Q]`` of features ``[N, C * D]``."""
-        told_NCD = self.linear(features_ND.view(len(features_ND), self.targets, -1))
+        told_NCD = self.linear(features_ND.view(features_ND.shape[0], self.targets, -1))
         told: Tensor = told_NCD.view(*told_NCD.shape[:2], self.horizon, -1).transpose(1, 2)
         return told
 
@@ -99,7 +100,7 @@ class FromLevels(nn.Module):
 
     def forward(self, features_ND: Tensor) -> Tensor:
         """Return ``[N, H, C, Q]``."""
-        told_NCHL = features_ND.view(len(features_ND), self.targets, -1, self.levels)
+        told_NCHL = features_ND.view(features_ND.shape[0], self.targets, -1, self.levels)
         told: Tensor = (told_NCHL @ self.weights.T.to(told_NCHL)).transpose(1, 2)
         return told
 
@@ -192,6 +193,17 @@ class Forecasting(Kind):
                     f"the model forecasts {self.horizon} steps, and the {name} data has "
                     f"horizon={table.inputs.horizon}: give horizon={self.horizon}"
                 )
+
+    def algorithm(self, strategy: str | None = None, options: Mapping[str, Any] | None = None) -> Algorithm:
+        """Say that nothing is learned from a few examples; see ``Kind.algorithm``.
+
+        Raises:
+            ConfigError: always.
+        """
+        raise ConfigError(
+            "a forecaster learns nothing from a few examples, and forecasts series that it never saw as it is: "
+            "model.predictor().predict(table)"
+        )
 
     def check_episodic(self, strategy: str, head: str | nn.Module) -> None:
         """Say that episodes are of classes; see ``Kind.check_episodic``."""
