@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from quickstudy import Trainer
 from quickstudy.batches import Batch
 from quickstudy.cli import main
+from quickstudy.data.folds import folds_of
 from quickstudy.data.long_form import read_histories
 from quickstudy.data.series import Fields, Windows, cut
 from quickstudy.data.times import Step, found_step
@@ -202,6 +203,19 @@ def test_a_series_that_is_too_short_or_constant_is_told_and_the_others_serve() -
     frame.loc[frame["shop"] == "shop 1", "sold"] = 7.0
     with pytest.warns(DataWarning, match="series 'shop 1': 'sold' is 7 in all 63 rows"):
         data_of(frame).read_as({}, trains=True, by_class=False)
+
+
+def test_what_suits_no_series_is_refused_with_what_does(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="is a folder, and series come as tables: from_csv"):
+        TabularForecastingData.from_folders(train_folder=tmp_path)
+    table = data_of(shops()).table("train")
+    assert table is not None
+    with pytest.raises(DataError, match="folds are drawn by chance, and windows of series overlap"):
+        folds_of(table, 3, 0)
+    with pytest.raises(ConfigError, match="forecasts series that it never saw as it is"):
+        TabularForecaster().adapt(shop(0), [1])
+    with pytest.raises(ConfigError, match="training_strategy='maml' learns from few examples of classes"):
+        TabularForecaster(training_strategy="maml")
 
 
 # ---- windows
@@ -455,6 +469,13 @@ def test_it_is_served_as_objects_and_as_files(tmp_path: Path) -> None:
     model.save(tmp_path / "model")
     items = [{name: cells for name, cells in shop(place).items() if name != "kind"} for place in range(2)]
     check_served(tmp_path / "model", model, items, 1e-6)
+
+
+def test_a_graph_answers_as_the_model_does(tmp_path: Path) -> None:
+    frame = shops(2)
+    model = TabularForecaster.closed_form(data_of(frame, known_fields="day")).predictor()
+    exported = model.export(tmp_path / "model.pt2", inputs=frame)
+    assert exported.difference < 1e-5 and exported.model.is_file()
 
 
 def test_the_command_line_forecasts_the_series_of_a_file(

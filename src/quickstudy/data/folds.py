@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quickstudy.data.origins import class_counts
+from quickstudy.data.series import Windows
 from quickstudy.data.table import Table
 from quickstudy.errors import DataError, DataWarning, check_counts, shown
 
@@ -30,9 +31,14 @@ def folds_of(table: Table, folds: int, seed: int, *, by_class: bool = False) -> 
         by_class: whether classes are held out, for a few-shot strategy, and not examples.
 
     Raises:
-        DataError: there are fewer examples, origins or classes than folds need.
+        DataError: there are fewer examples, origins or classes than folds need, or they are windows of series.
     """
     check_counts(2, folds=folds)
+    if isinstance(table.inputs, Windows):
+        raise DataError(
+            "folds are drawn by chance, and windows of series overlap, and what is judged would be trained on: take "
+            "test_split=0.2 or test_from=, the last part by time"
+        )
     generator = np.random.default_rng([seed, folds])
     if by_class:
         classes = table.without_empty_classes().classes

@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from quickstudy.algorithms import Algorithm
 from quickstudy.batches import Batch
 from quickstudy.data.annotations import Annotations
 from quickstudy.data.series import Windows
@@ -67,7 +68,7 @@ class ForecastHead(nn.Module):
 
     def forward(self, features_ND: Tensor) -> Tensor:
         """Return ``[N, H, C, Q]`` of features ``[N, C * D]``."""
-        told_NCD = self.linear(features_ND.view(len(features_ND), self.targets, -1))
+        told_NCD = self.linear(features_ND.view(features_ND.shape[0], self.targets, -1))
         told: Tensor = told_NCD.view(*told_NCD.shape[:2], self.horizon, -1).transpose(1, 2)
         return told
 
@@ -99,7 +100,7 @@ class FromLevels(nn.Module):
 
     def forward(self, features_ND: Tensor) -> Tensor:
         """Return ``[N, H, C, Q]``."""
-        told_NCHL = features_ND.view(len(features_ND), self.targets, -1, self.levels)
+        told_NCHL = features_ND.view(features_ND.shape[0], self.targets, -1, self.levels)
         told: Tensor = (told_NCHL @ self.weights.T.to(told_NCHL)).transpose(1, 2)
         return told
 
@@ -193,6 +194,17 @@ class Forecasting(Kind):
                     f"horizon={table.inputs.horizon}: give horizon={self.horizon}"
                 )
 
+    def algorithm(self, strategy: str | None = None, options: Mapping[str, Any] | None = None) -> Algorithm:
+        """Say that nothing is learned from a few examples; see ``Kind.algorithm``.
+
+        Raises:
+            ConfigError: always.
+        """
+        raise ConfigError(
+            "a forecaster learns nothing from a few examples, and forecasts series that it never saw as it is: "
+            "model.predictor().predict(table)"
+        )
+
     def check_episodic(self, strategy: str, head: str | nn.Module) -> None:
         """Say that episodes are of classes; see ``Kind.check_episodic``."""
         raise ConfigError(f"training_strategy='{strategy}' learns from few examples of classes: leave it out")
@@ -241,11 +253,17 @@ class Forecasting(Kind):
     def judge(self, encoder: Encoder, head: nn.Module, inputs: Batch, targets: Batch, loss: Loss) -> Judged:
         """Answer a batch, and judge the answers; see ``Kind.judge``."""
         outputs = self.outputs(encoder, head, inputs)
+        scaled, seen = self._scaled(outputs, targets)
+        told, every = outputs["told"], bool(seen.all())
+        lost = loss(told.flatten(0, 2), scaled.flatten()) if every else loss(told[seen], scaled[seen])
+        figures = self._figures_of(outputs, targets, scaled, None if every else seen)
+        return Judged(lost, seen.sum(), outputs, targets, figures)
+
+    def _scaled(self, outputs: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Return the true values in units of the windows, and which of them are there, ``[N, H, C]`` each."""
         values, seen = self._within(outputs, targets)
-        told = outputs["told"]
-        scaled = ((values - outputs["level"][:, None]) / outputs["spread"][:, None]).to(told)
-        lost = loss(told[seen], scaled[seen]) if not bool(seen.all()) else loss(told.flatten(0, 2), scaled.flatten())
-        return Judged(lost, seen.sum(), outputs, targets, self.figures(outputs, targets))
+        scaled = (values - outputs["level"][:, None]).to(outputs["told"])
+        return scaled / outputs["spread"][:, None].to(scaled), seen
 
     def _within(self, outputs: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Return the true values and which of them are there, ``[N, H, C]`` each, without what fills up."""
@@ -276,23 +294,45 @@ class Forecasting(Kind):
     @torch.no_grad()
     def figures(self, outputs: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> Tensor:
         """Return ``[N, 8]``: the means over each window's values of ``FIGURES``, and its block."""
-        values, seen = self._within(outputs, targets)
-        numbers = self.numbers(outputs)
-        values, count = values.to(numbers), numbers.shape[2]
-        weight = seen.to(numbers) / seen.flatten(1).sum(1)[:, None, None]
-        value = numbers[..., self._middle]
-        off = (value - values).abs()
-        deviation = torch.tensor(self.deviations or [1.0] * count, dtype=numbers.dtype, device=numbers.device)
-        scale = targets["scale"][:, :count].to(numbers)[:, None]
+        scaled, seen = self._scaled(outputs, targets)
+        return self._figures_of(outputs, targets, scaled, None if bool(seen.all()) else seen)
+
+    @torch.no_grad()
+    def _figures_of(
+        self, outputs: Mapping[str, Tensor], targets: Mapping[str, Tensor], scaled: Tensor, seen: Tensor | None
+    ) -> Tensor:
+        """Return the figures of answers, by true values in units of the windows; None: all of these are there.
+
+        In these units float32 tells them apart, however large the targets are.
+        """
+        told, count = outputs["told"], scaled.shape[2]
+        told = told.sort(-1).values if told.shape[-1] > 1 else told
+
+        def over_time(each_NHC: Tensor) -> Tensor:
+            sums = (each_NHC if seen is None else each_NHC.masked_fill(~seen, 0)).sum(1)
+            return sums.float() if sums.device.type == "mps" else sums.double()
+
+        off = (told[..., self._middle] - scaled).abs_()
+        off_NC, squared_NC = over_time(off), over_time(off.square())
+        spread_NC, scale_NC = outputs["spread"].to(off_NC), targets["scale"][:, :count].to(off_NC)
+        deviation_C = torch.tensor(self.deviations or [1.0] * count, dtype=off_NC.dtype, device=off_NC.device)
+        scores_NC, inside_NC = off_NC, torch.zeros_like(off_NC)
         if self.quantiles:
-            whole = crps(numbers, values, self.quantiles)
-            inside = ((numbers[..., 0] <= values) & (values <= numbers[..., -1])).to(numbers)
-            inside = torch.where(off.isnan(), off, inside)
-        else:
-            whole, inside = off, torch.zeros_like(off)
-        each = [off / scale, off, off**2, off / deviation, (off / deviation) ** 2, whole / deviation, inside]
-        means = [(one * weight).flatten(1).sum(1) for one in each]
-        return torch.stack([*means, targets["block"][:, 0].to(numbers)], 1)
+            scores_NC = over_time(crps(told, scaled, self.quantiles))
+            inside = ((told[..., 0] <= scaled) & (scaled <= told[..., -1])).to(told)
+            inside_NC = over_time(inside) + 0 * off_NC  # no number where an answer is none
+        sums = [
+            off_NC * spread_NC / scale_NC,
+            off_NC * spread_NC,
+            squared_NC * spread_NC**2,
+            off_NC * (spread_NC / deviation_C),
+            squared_NC * (spread_NC / deviation_C) ** 2,
+            scores_NC * (spread_NC / deviation_C),
+            inside_NC,
+        ]
+        many = scaled[0].numel() if seen is None else seen.flatten(1).sum(1)
+        means = [one.sum(1) / many for one in sums]
+        return torch.stack([*means, targets["block"][:, 0].to(off_NC)], 1)
 
     def settled(self, figures: Tensor) -> Tensor:
         """Return the MASE of each window."""

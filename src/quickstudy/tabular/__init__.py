@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from quickstudy.tabular.nets import OneHot as OneHot
     from quickstudy.tabular.nets import ResNet as ResNet
     from quickstudy.tabular.nets import TabM as TabM
+    from quickstudy.tabular.plots import forecast_figure as forecast_figure
     from quickstudy.tabular.series import Series as Series
     from quickstudy.tabular.tasks import TabularClassificationData as TabularClassificationData
     from quickstudy.tabular.tasks import TabularClassifier as TabularClassifier
@@ -48,6 +49,7 @@ __getattr__, __dir__, __all__ = lazily(
         "TabularRegressionData": "tasks",
         "TabularRegressor": "tasks",
         "design_matrix": "matrix",
+        "forecast_figure": "plots",
         "feature_names": "matrix",
         "importance_picture": "importance",
         "permutation_importance": "importance",

@@ -98,6 +98,15 @@ class TabularForecastingData(DataModule):
             tables = _windows(tables, own, {"train": stride, "val": judged_stride, "test": judged_stride}, since)
         super().__init__(**tables, **options)  # type: ignore[arg-type]
 
+    @classmethod
+    def folder_table(cls, path: Path, labelled: bool) -> Table:
+        """Say that series come as tables.
+
+        Raises:
+            DataError: always.
+        """
+        raise DataError(f"'{path}' is a folder, and series come as tables: from_csv(train_file='sales.csv', ...)")
+
     @door
     def from_data_frame(  # type: ignore[override]  # a row has several columns
         cls,
