@@ -15,6 +15,7 @@ from quickstudy import DataError
 from quickstudy.errors import DataWarning
 from quickstudy.image import InstanceSegmentationData, ObjectDetectionData
 from quickstudy.image.modality import Picture
+from quickstudy.kinds.detection import objects_of
 
 ROWS = [
     ("a.png", 4, 5, 20, 25, "cat"),
@@ -164,3 +165,20 @@ def test_pictures_of_another_size_than_a_table_tells_are_named(folder: Path) -> 
             ObjectDetectionData.from_data_frame(train_data_frame=told, train_images_root=folder)
     of_boxes = [(*row, 16 if row[1] else "", 20 if row[2] else "") for row in ROWS]  # which are passed over
     ObjectDetectionData.from_data_frame(train_data_frame=frame(of_boxes, columns), train_images_root=folder)
+
+
+def test_boxes_in_shares_of_the_picture_are_told(tmp_path: Path) -> None:
+    Image.new("RGB", (40, 30)).save(tmp_path / "a.png")
+    (tmp_path / "boxes.csv").write_text("file,xmin,ymin,xmax,ymax,label\na.png,0.1,0.2,0.5,0.9,cat\n")
+    with pytest.raises(
+        DataError, match=r"row 0 of 'a\.png' reaches from 0\.1 to 0\.5 .* shares of the picture's width"
+    ):
+        ObjectDetectionData.from_csv(train_file=tmp_path / "boxes.csv")
+    with pytest.raises(DataError, match="within one pixel: are these shares"):
+        objects_of({"boxes": [[0.1, 0.2, 0.5, 0.9]], "labels": ["cat"]})
+
+
+def test_coco_given_as_a_table_is_told(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text('{"images": [], "annotations": [], "categories": []}')
+    with pytest.raises(DataError, match="COCO's JSON, and no table: .*annotations.json"):
+        ObjectDetectionData.from_csv(train_file=tmp_path / "a.json")

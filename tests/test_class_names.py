@@ -351,3 +351,10 @@ def test_classes_of_one_example_are_told() -> None:
         DataModule.from_tensors(torch.zeros(7, 1, 2), ["cat", "dog", "ca", "cat", "dgo", "dog", "cat"])
     DataModule.from_tensors(torch.zeros(3, 1, 2), ["cat", "dog", "yak"])  # one-shot on purpose
     DataModule.from_tensors(test_data=torch.zeros(3, 1, 2), test_targets=["cat", "dog", "dog"])
+
+
+def test_all_names_that_have_a_word_are_meant() -> None:
+    tasks = ["face_detection", "object_detection", "image_classification"]
+    assert closest("detection", tasks) == "; did you mean 'face_detection' or 'object_detection'?"
+    assert closest("imageclassification", tasks) == "; did you mean 'image_classification'?"
+    assert closest("lr", ["learning_rate", "lr_scheduler"]) == "; did you mean 'learning_rate'?"

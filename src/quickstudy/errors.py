@@ -15,6 +15,7 @@ from typing import TypeVar
 
 T = TypeVar("T")
 _LONGEST = 200  # characters of a name that are compared
+_MOST_MEANT = 4  # names that a message asks about
 _BRIEF = reprlib.Repr()
 _BRIEF.maxstring, _BRIEF.maxother, _BRIEF.maxlong = 80, 200, 80
 _BRIEF.maxdict = _BRIEF.maxlist = _BRIEF.maxtuple = 10
@@ -80,20 +81,27 @@ _ALSO_CALLED = {
 
 def closest(name: str, known: Iterable[str], otherwise: str = ".") -> str:
     """Return ``"; did you mean 'x'?"`` for the known name nearest to ``name``, or else the end of a sentence."""
-    found = nearest(name, known)
-    return otherwise if found is None else f"; did you mean '{found}'?"
+    found = _meant(name, known)
+    if not found:
+        return otherwise
+    *others, last = map(repr, found[:_MOST_MEANT])
+    return f"; did you mean {' or '.join([', '.join(others), last] if others else [last])}?"
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
     """Return the known name that was probably meant by ``name``; None where none is like it."""
+    return next(iter(_meant(name, known)), None)
+
+
+def _meant(name: str, known: Iterable[str]) -> list[str]:
+    """Return the known names that may be meant: one, or those that have it as one of their words."""
     lowered = {option.lower(): option for option in known}
     typed = str(name)[:_LONGEST].lower()
     words = [option for option in lowered if typed in option.replace(".", "_").split("_")]  # epochs: max_epochs
     initials = [option for option in lowered if typed == "".join(word[:1] for word in option.split("_"))]  # lr
     aliases = [option for option in lowered if typed in _ALSO_CALLED.get(option, ())]
     near = difflib.get_close_matches(typed, lowered, n=1, cutoff=0.6)
-    found = aliases or initials or words or near
-    return lowered[found[0]] if found else None
+    return [lowered[one] for one in aliases[:1] or initials[:1] or words or near]
 
 
 def unknown(kind: str, name: object, known: Iterable[str]) -> ConfigError:

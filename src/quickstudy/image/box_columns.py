@@ -197,6 +197,11 @@ def _named(names: Sequence[str], given: str | int | None, what: str, option: str
     if given is None:
         by_name = {_plain(name): name for name in names}
         found = next((by_name[_plain(one)] for one in known if _plain(one) in by_name), None)
+        if found is None and {"images", "annotations", "categories"} <= set(names):
+            raise DataError(
+                "this is COCO's JSON, and no table: put it beside its pictures as annotations.json and give their folder "
+                "(--data.train_folder on the command line), or in Python take from_coco"
+            )
         if found is None:
             raise DataError(
                 f"which column has {what} is not known: name it, {option}=. There are {few(map(repr, names))}"

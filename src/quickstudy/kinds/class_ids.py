@@ -129,7 +129,10 @@ class Coded:
 
     def _message(self, strange: Sequence[Any]) -> str:
         known = [f"{brief(one)} ({self.classes[code]})" for one, code in zip(self.ids, self.codes, strict=True)]
+        whole = all(isinstance(one, int) for one in strange)
+        by_number = " by number, {0: 'ground', 255: 'person'}, where that is one of the classes" * whole
         return (
             f"the label {few(map(repr, strange))} is of none of the {len(self.classes)} classes {shown(self.classes)}: "
-            f"labels are {few(known)}. Set {self.option} for labels that are not to be learned, or class_names"
+            f"labels are {few(known)}. Set {self.option} for labels that are not to be learned, or "
+            f"class_names{by_number}"
         )

@@ -186,8 +186,8 @@ class Detection(FoundObjects):
         """Return a detector that looks at regions, which something needs: ``what``, for the message of the error."""
         if not isinstance(head, Detector) or not head.by_regions:
             raise ConfigError(
-                f"{what} regions, and {self.detector} has none: train a model with detector='faster_rcnn', "
-                "classifier='cosine'"
+                f"{what} regions, and {self.detector} has none: train a model with detector='faster_rcnn' "
+                "(--model.detector faster_rcnn)"
             )
         return head
 
@@ -490,6 +490,11 @@ def objects_of(item: Any, example: Batch | None = None) -> dict[str, Any]:
         raise DataError(
             f"box {wrong[0]} is {boxes[wrong[0]].tolist()}: x and y of the upper left corner, then those of the lower "
             "right one, which are larger. Of boxes of x, y, width, height add the first two to the others"
+        )
+    if len(boxes) and bool(((boxes >= 0) & (boxes <= 1)).all()):
+        raise DataError(
+            f"the boxes, such as {boxes[0].tolist()}, are within one pixel: are these shares of the picture's width and "
+            "height? Multiply them by those"
         )
     crowd = torch.as_tensor(np.asarray(item.get("crowd", [False] * len(boxes)), np.bool_))
     if crowd.shape != (len(boxes),):

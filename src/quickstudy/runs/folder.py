@@ -433,7 +433,7 @@ def _write_page(folder: Path, steps: int) -> None:
         guessed = 1 / plan.span("val")[0] if plan is not None and score == ACCURACY else None
         estimates.append(Row("validation, at its best", [found], guessed))
         lead = f"{lead} Validation was best after step {int(best['step']) + 1}, in epoch {int(best['epoch']) + 1}."
-        sizes = "" if plan is None else f", {in_sizes(plan.span('val'), *plan.shape('val')[1:])}"
+        sizes = "" if plan is None or unit != "episodes" else f", {in_sizes(plan.span('val'), *plan.shape('val')[1:])}"
         on = "" if unit is None else f"Validated on {count} {unit}{sizes}. "
         over = f"The interval is of 95%, over these {unit}. " if unit and f"val_{score.name}_ci95" in best else ""
         chose = "The figure" if by == score else f"Their {by.called}, {by.text(best[f'val_{by.name}'])},"
