@@ -20,6 +20,7 @@ from quickstudy.data.splitting import check_disjoint
 from quickstudy.data.table import Table
 from quickstudy.data.targets import encode
 from quickstudy.data.torch_sets import dataset_table
+from quickstudy.errors import closest
 from quickstudy.image import ImageClassificationData as Images
 
 COMPOSED, SPLIT = (unicodedata.normalize(form, "café") for form in ("NFC", "NFD"))

@@ -9,10 +9,10 @@ from torch import Tensor
 
 from quickstudy import Trainer
 from quickstudy.audio import Sound, SpeechRecognition, SpeechRecognitionData
-from quickstudy.audio.modality import rejoined
 from quickstudy.audio.transforms import _NAMED
 from quickstudy.batches import stack
 from quickstudy.data.samples import TRANSFORMS, Samples
+from quickstudy.kinds.generated_transcription import rejoined
 
 RATE = 4000
 

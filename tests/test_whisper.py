@@ -15,10 +15,9 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 from quickstudy import Trainer
 from quickstudy.audio import Sound, SpeechRecognition, SpeechRecognitionData
-from quickstudy.audio.modality import rejoined
 from quickstudy.batches import stack
 from quickstudy.errors import ConfigError, DataError
-from quickstudy.kinds.generated_transcription import GeneratedTranscription
+from quickstudy.kinds.generated_transcription import GeneratedTranscription, rejoined
 from quickstudy.nets.sound_bridge import WhisperSounds
 from quickstudy.nets.speech import aligned
 from quickstudy.testing import check_kind

@@ -29,6 +29,8 @@ DOMAINS = (
     "video",
     "pointcloud",
 )
+FURTHER_MODALITIES = {"series": "tabular.series"}
+"""By the name of a further modality of a domain, the module that registers it."""
 
 
 def modules_of_domains(name: str) -> list[str]:

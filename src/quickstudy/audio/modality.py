@@ -502,27 +502,6 @@ class Sound(Modality):
         return SoundValues(self, encoder)
 
 
-def rejoined(sounds: Batch) -> Batch:
-    """Return sounds that were read as a whole as they were before they were cut into windows.
-
-    Args:
-        sounds: see ``Sound``, ``[N, W, L]``.
-
-    Returns:
-        ``{"wave": [N, M], "mask": [N, M]}``
-    """
-    wave, mask, starts = sounds["windows"]["wave"], sounds["windows"]["mask"], sounds["places"][..., 2]
-    if wave.shape[1] == 1:
-        return {"wave": wave[:, 0], "mask": mask[:, 0]}
-    counts = mask.sum(2)
-    whole = wave.new_zeros(len(wave), int((starts + counts).max()))
-    for row, place in counts.nonzero().tolist():
-        start, count = int(starts[row, place]), int(counts[row, place])
-        whole[row, start : start + count] = wave[row, place, :count]
-    lengths = (starts + counts).amax(1)
-    return {"wave": whole, "mask": torch.arange(whole.shape[1], device=wave.device) < lengths[:, None]}
-
-
 class SoundValues(TiledValues):
     """Spectra and waves as they are, for a network that hears as many samples a second."""
 

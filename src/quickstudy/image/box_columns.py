@@ -161,6 +161,11 @@ def _check_form(boxes: Sequence[Sequence[Any]], chosen: Sequence[str], form: Box
     told = [[_number(one) for one in box] for box in boxes]
     whole = [box for box in told if None not in box]
     wrong = sum(box[2] <= box[0] or box[3] <= box[1] for box in whole)  # type: ignore[operator]
+    if whole and all(0 <= number <= 1 for box in whole for number in box):  # type: ignore[operator]
+        raise DataError(
+            f"no number in {few(map(repr, chosen))} is above 1: are these shares of the pictures' width and height? "
+            "Multiply them by those, or write YOLO's files"
+        )
     if form == "corners" and wrong > max(1, len(whole) // 10):
         raise DataError(
             f"in {wrong} of {len(whole)} rows the second corner, {few(map(repr, chosen[2:]))}, lies left of the first "
@@ -199,8 +204,8 @@ def _named(names: Sequence[str], given: str | int | None, what: str, option: str
         found = next((by_name[_plain(one)] for one in known if _plain(one) in by_name), None)
         if found is None and {"images", "annotations", "categories"} <= set(names):
             raise DataError(
-                "this is COCO's JSON, and no table: put it beside its pictures as annotations.json and give their folder "
-                "(--data.train_folder on the command line), or in Python take from_coco"
+                "this is COCO's JSON, and no table: put it beside its pictures as annotations.json and give their "
+                "folder (--data.train_folder on the command line), or in Python take from_coco"
             )
         if found is None:
             raise DataError(

@@ -32,7 +32,6 @@ OBJECT = "object"
 """The class of what is told apart and not named."""
 _BORDER = 255
 """In masks of objects the number of pixels around them, which are of none."""
-_SHARED = 8  # pixels of a side of a picture, from which on a box within one pixel is taken for shares
 _BEYOND = 0.05
 """Of a picture's side, by which a box may reach beyond it, as rounding and labelling have it; it is cut there."""
 _FAR = 16  # sides of a picture from its corner, beyond which no polygon is meant
@@ -343,11 +342,6 @@ class Objects:
             raise DataError(
                 f"{told} has no area: it reaches from {left:g} to {right:g} and from {top:g} to {bottom:g}. Mend it, "
                 "or leave such objects out, degenerate='drop'"
-            )
-        if left >= 0 and top >= 0 and max(right, bottom) <= 1 and min(self.size or [_SHARED]) >= _SHARED:
-            raise DataError(
-                f"{told} reaches from {left:g} to {right:g} and from {top:g} to {bottom:g}, which is within one pixel: are "
-                "these shares of the picture's width and height? Multiply them by those, or write YOLO's files"
             )
         if self.size is not None:
             width, height = self.size

@@ -469,7 +469,8 @@ def objects_of(item: Any, example: Batch | None = None) -> dict[str, Any]:
     """Return the objects of a picture: ``boxes`` ``[M, 4]``, x and y of two corners, and a list of M ``labels``.
 
     Args:
-        item: ``{"boxes": [M, 4], "labels": [M]}`` in pixels of the file, maybe with ``crowd`` ``[M]``.
+        item: ``{"boxes": [M, 4], "labels": [M]}`` in pixels of the file, maybe with ``crowd`` ``[M]``; with ``"shares":
+            True`` among them in shares of its sides.
         example: see ``annotations.Read``.
 
     Raises:
@@ -491,10 +492,10 @@ def objects_of(item: Any, example: Batch | None = None) -> dict[str, Any]:
             f"box {wrong[0]} is {boxes[wrong[0]].tolist()}: x and y of the upper left corner, then those of the lower "
             "right one, which are larger. Of boxes of x, y, width, height add the first two to the others"
         )
-    if len(boxes) and bool(((boxes >= 0) & (boxes <= 1)).all()):
+    if len(boxes) and not item.get("shares") and bool(((boxes >= 0) & (boxes <= 1)).all()):
         raise DataError(
-            f"the boxes, such as {boxes[0].tolist()}, are within one pixel: are these shares of the picture's width and "
-            "height? Multiply them by those"
+            f"the boxes, such as {boxes[0].tolist()}, are within one pixel: are these shares of the picture's width "
+            "and height? Multiply them by those"
         )
     crowd = torch.as_tensor(np.asarray(item.get("crowd", [False] * len(boxes)), np.bool_))
     if crowd.shape != (len(boxes),):

@@ -16,7 +16,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from quickstudy.audio.modality import rejoined
 from quickstudy.batches import Batch, stack
 from quickstudy.data.table import Table
 from quickstudy.errors import ConfigError, DataError, brief, given, require
@@ -313,3 +312,24 @@ class _ToTokens:
             "asked": torch.arange(len(ids)) >= len(begins),
             "characters": characters_of(text),
         }
+
+
+def rejoined(sounds: Batch) -> Batch:
+    """Return sounds that were read as a whole as they were before they were cut into windows.
+
+    Args:
+        sounds: ``windows`` of ``wave`` and ``mask`` ``[N, W, L]``, and ``places``.
+
+    Returns:
+        ``{"wave": [N, M], "mask": [N, M]}``
+    """
+    wave, mask, starts = sounds["windows"]["wave"], sounds["windows"]["mask"], sounds["places"][..., 2]
+    if wave.shape[1] == 1:
+        return {"wave": wave[:, 0], "mask": mask[:, 0]}
+    counts = mask.sum(2)
+    whole = wave.new_zeros(len(wave), int((starts + counts).max()))
+    for row, place in counts.nonzero().tolist():
+        start, count = int(starts[row, place]), int(counts[row, place])
+        whole[row, start : start + count] = wave[row, place, :count]
+    lengths = (starts + counts).amax(1)
+    return {"wave": whole, "mask": torch.arange(whole.shape[1], device=wave.device) < lengths[:, None]}

@@ -25,7 +25,7 @@ from quickstudy.data.samples import listed
 from quickstudy.data.scan import listed_files
 from quickstudy.data.table import Inputs
 from quickstudy.data.targets import missing, numbered
-from quickstudy.domains import DOMAINS
+from quickstudy.domains import DOMAINS, FURTHER_MODALITIES
 from quickstudy.errors import ConfigError, DataError, check_options
 from quickstudy.modality.pixels import by_network
 from quickstudy.modality.values import Sighted
@@ -354,7 +354,10 @@ class Modality(ABC):
 
 MODALITIES: Registry[type[Modality]] = Registry(
     "modality",
-    homes={domain: f"quickstudy.{domain}.modality" for domain in DOMAINS} | {"series": "quickstudy.tabular.series"},
+    homes={
+        name: f"quickstudy.{module}"
+        for name, module in ({domain: f"{domain}.modality" for domain in DOMAINS} | FURTHER_MODALITIES).items()
+    },
 )
 """By name. Those of quickstudy's own domains are imported when they are asked for; whoever registers further ones
 imports them, and nothing is imported because a file names it."""
