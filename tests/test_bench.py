@@ -43,6 +43,7 @@ def test_a_recipe_is_a_configuration(recipe: str) -> None:
     ImageClassifier(**told["model"])
     Trainer(**told["trainer"], logger=False, enable_checkpointing=False, accelerator="cpu")
     assert told["data"]["name"] == recipe.split("/")[0]
+    assert told["data"].get("image_size") == {"mini_imagenet": 84, "cifar_fs": 32}.get(told["data"]["name"])
     assert (PAPERS / f"{recipe}.yaml").read_text(encoding="utf-8").startswith("# ")
 
 
