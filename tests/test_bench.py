@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -207,7 +208,9 @@ def test_an_algorithm_of_ones_own_is_a_row_more(small: Path, monkeypatch: pytest
     monkeypatch.setattr(Bench, "_process", lambda self, words, *rest: typed.append(words))
     monkeypatch.setattr(running, "_copy_network", lambda *folders: None)
     command = ["bench", "small", "--out", str(small / "out"), "--algorithm"]
+    before = signal.getsignal(signal.SIGTERM)
     assert main([*command, f"{file}:Owl"]) == 0
+    assert signal.getsignal(signal.SIGTERM) is before
     fit, test = typed
     assert fit[fit.index("--model.training_strategy") + 1] == "owl" and str(file) in fit and str(file) in test
     assert '"ways": 3' in fit[fit.index("--model.training_strategy_kwargs") + 1]

@@ -40,11 +40,13 @@ def run(args: argparse.Namespace) -> int:
         _say(f"  {recipe}: {'seconds to minutes' if args.quick else table.needed(recipe)} ({table.recipe(recipe)})")
     stopped: QuickstudyError | None = None
     if not args.show:
-        signal.signal(signal.SIGTERM, signal.default_int_handler)  # what it started ends with it
+        before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # what it started ends with it
         try:
             bench.run(cells)
         except DataError as error:
             stopped = error
+        finally:
+            signal.signal(signal.SIGTERM, before)
     figures = {cell.name: bench.measured(cell) for cell in table.cells}
     text = as_markdown(table, figures)
     if args.quick:
