@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
+from quickstudy.algorithms import STRATEGIES
 from quickstudy.bench import TABLES, Bench, Table, as_latex, as_markdown, read_table, running, tables, verdict
 from quickstudy.bench.tables import PAPERS, Cell
 from quickstudy.bench.writing import summed
@@ -202,6 +203,8 @@ def test_what_failed_is_named_with_its_log_and_others_go_on(small: Path, monkeyp
 
 
 def test_an_algorithm_of_ones_own_is_a_row_more(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(STRATEGIES, "_entries", dict(STRATEGIES._entries))  # the owl is of this test alone
+    monkeypatch.setattr(sys, "path", list(sys.path))
     file = small / "own_owl.py"
     file.write_text(OWN, encoding="utf-8")
     typed: list[list[str]] = []
@@ -217,6 +220,7 @@ def test_an_algorithm_of_ones_own_is_a_row_more(small: Path, monkeypatch: pytest
     assert main([*command, f"{file}:Unregistered"]) == 2
     assert main([*command, f"{file}:Missing"]) == 2
     assert main([*command, str(file)]) == 2
+    del sys.modules["own_owl"]
 
 
 def test_the_page_of_tables_is_as_their_results_say() -> None:
