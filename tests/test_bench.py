@@ -17,6 +17,7 @@ from quickstudy.bench.tables import PAPERS, Cell
 from quickstudy.bench.writing import summed
 from quickstudy.cli import main
 from quickstudy.errors import ConfigError, DataError
+from quickstudy.files import best_checkpoint
 from quickstudy.image import ImageClassificationData, ImageClassifier
 from quickstudy.trainer import Trainer
 
@@ -186,6 +187,12 @@ def test_cells_are_trained_tested_verified_and_done_once(
 
     monkeypatch.setattr(Bench, "_process", never)
     assert main(out) == 0
+    network = best_checkpoint(small / "out" / "training" / "glyphs-proto-1")
+    assert network is not None
+    network.write_bytes(network.read_bytes() + b" ")  # trained anew meanwhile
+    assert main(out) == 1
+    assert "it was done before" in capsys.readouterr().err
+    assert main([*out, "--jobs", "0"]) == 2
 
 
 def test_what_failed_is_named_with_its_log_and_others_go_on(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,7 +26,7 @@ import yaml  # type: ignore[import-untyped]
 
 from quickstudy.bench.tables import Cell, Table
 from quickstudy.data.episodes import EpisodePlan
-from quickstudy.errors import ConfigError, DataError
+from quickstudy.errors import ConfigError, DataError, check_counts
 from quickstudy.files import alone, atomic_write, best_checkpoint
 from quickstudy.runs.folder import MEASURED, RECORD, read_json
 from quickstudy.runs.loggers import METRICS
@@ -78,9 +78,10 @@ class Bench:
         """Train and test what has not been; the same call goes on after an interruption.
 
         Raises:
-            ConfigError: another process runs this table in the same folder.
+            ConfigError: ``jobs`` is no number above 0, or another process runs this table in the same folder.
             DataError: a training or a test failed; the others were run all the same.
         """
+        check_counts(jobs=self.jobs)
         cells = list(cells)
         of_network = {
             (cell.recipe, seed): [other for other in cells if other.recipe == cell.recipe]
@@ -126,7 +127,7 @@ class Bench:
                     "training": {
                         "cpu_hours": round(sum(one["cpu_seconds"] for one in costs) / 3600, 3),
                         "hours": round(sum(one["seconds"] for one in costs) / 3600, 3),
-                        "gigabytes": max((one["gigabytes"] for one in costs), default=None),
+                        "gigabytes": max((one["gigabytes"] for one in costs if one["gigabytes"]), default=None),
                     }
                 }
             )
@@ -152,7 +153,7 @@ class Bench:
             for cell in cells:
                 folder = self.cell_folder(cell, seed)
                 asked = self._test(cell, seed)
-                if _tested_by(folder, self._episodes(cell), cell.strategy):
+                if _tested_by(folder, self._episodes(cell), cell.strategy) and _same_network(training, folder):
                     continue
                 self.say(f"{cell.row}, {cell.column}, seed {seed}: testing in {folder}")
                 _copy_network(training, folder)
@@ -264,6 +265,12 @@ def _tested_by(folder: Path, episodes: Mapping[str, Any], strategy: str | None) 
         return False
     told = read_json(folder / MEASURED, "options")["options"] or {}
     return told.get("episodes") == dict(episodes) and told.get("strategy") == strategy
+
+
+def _same_network(training: Path, folder: Path) -> bool:
+    """Whether a cell was tested with the network that its training has now."""
+    now, tested = (best_checkpoint(place) for place in (training, folder))
+    return now is not None and tested is not None and now.read_bytes() == tested.read_bytes()
 
 
 def _copy_network(training: Path, folder: Path) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -106,7 +106,7 @@ class Table:
             Cell(name, column, f"{recipe}@{name}", self.cells_of(column)[0].test)
             for column, recipe in self.guests.items()
         )
-        return Table(**{**vars(self), "cells": (*self.cells, *cells)})
+        return replace(self, cells=(*self.cells, *cells))
 
     def cells_of(self, column: str) -> list[Cell]:
         """Return the cells of a column."""

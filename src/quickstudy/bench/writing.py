@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import torch
 
 from quickstudy.bench.tables import Cell, Table
-from quickstudy.functional.intervals import student_quantile
+from quickstudy.functional.intervals import mean_interval
 
 NOT_RUN = "not run"
 Figures = Mapping[str, Sequence[Mapping[str, Any]]]
@@ -50,9 +51,7 @@ def summed(seeds: Sequence[Mapping[str, Any]]) -> dict[str, float]:
         if all(one.get(of) is not None for one in seeds):
             told[name] = float(np.mean([100 * one[of] for one in seeds]))
     if len(values) >= 3:
-        told["ci95_seeds"] = float(
-            student_quantile(0.975, len(values) - 1) * values.std(ddof=1) / math.sqrt(len(values))
-        )
+        told["ci95_seeds"] = mean_interval(torch.from_numpy(values))[1]
     return told
 
 
